@@ -1,0 +1,394 @@
+"""The command `emo2`: parses, calls, shows progress, and turns mistakes into one sentence and exit code 2.
+
+Nothing heavy is imported before a command needs it, so `emo2 --help` is instant.  This is the only module
+that prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emo2.errors import UserError
+
+if TYPE_CHECKING:
+    from emo2.generate import Event
+
+BAD_INPUT = 2
+FAILED = 1
+STOPPED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parsed = build_parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.ERROR if parsed.quiet else logging.WARNING,
+        format="%(levelname)s: %(message)s",
+    )
+    try:
+        return int(parsed.run(parsed) or 0)
+    except KeyboardInterrupt:
+        return _fail(parsed, "stopped; the same command goes on where this one ended", STOPPED)
+    except Exception as error:
+        if parsed.debug:
+            raise
+        sentence = _sentence(error)
+        if sentence is not None:
+            return _fail(parsed, sentence, BAD_INPUT)
+        kind = type(error).__name__
+        return _fail(parsed, f"a fault of ours ({kind}: {error}); --debug shows where", FAILED)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What the user can mend, in one line; None for our own faults."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _OS_SENTENCES:
+        name = error.filename or "the output"
+        return _OS_SENTENCES[error.errno].format(name=name)
+    if isinstance(error, FileNotFoundError):
+        return " ".join(str(error).split())
+    return None
+
+
+_OS_SENTENCES = {
+    errno.ENOENT: "{name} does not exist; check the path",
+    errno.EACCES: "{name} may not be read or written by you; mend its permissions or give another path",
+    errno.EROFS: "{name} is on a read-only disk; give another path",
+    errno.EISDIR: "{name} is a folder; give a file",
+    errno.ENOTDIR: "{name} is not a folder; check the path",
+    errno.ENOSPC: "the disk is full (writing {name}); free some space and run the same command again",
+    errno.EDQUOT: "your disk quota is used up (writing {name}); free some space and run it again",
+}
+
+
+def _fail(parsed: argparse.Namespace, sentence: str, code: int) -> int:
+    if getattr(parsed, "json", False):
+        print(json.dumps({"event": "error", "message": sentence, "code": code}), flush=True)
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    print(f"emo2: {sentence}", file=sys.stderr)
+    return code
+
+
+# ---------------------------------------------------------------------------------------- arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our form of error: one sentence, code 2."""
+
+    def error(self, message: str) -> Any:  # noqa: ANN401 - does not return
+        self.exit(BAD_INPUT, f"emo2: {message}; `{self.prog} --help` shows how\n")
+
+
+def size(text: str) -> tuple[int, int]:
+    """HxW, as (height, width)."""
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if match is None or not all(32 <= int(n) <= 4096 for n in match.groups()):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected HEIGHTxWIDTH in pixels, each from 32 to 4096, such as 512x384"
+        )
+    return int(match[1]), int(match[2])
+
+
+def positive(text: str) -> float:
+    """A number above 0, at most 4."""
+    return _number(text, low=0.05, high=4.0)
+
+
+def amount(text: str) -> float:
+    """A number from 0 to 4."""
+    return _number(text, low=0.0, high=4.0)
+
+
+def _number(text: str, *, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a number from {low:g} to {high:g}"
+        )
+    return value
+
+
+def whole(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 0 or more")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 1 or more")
+    return int(text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and flags."""
+    common = _Parser(add_help=False)
+    common.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    common.add_argument("--json", action="store_true", help="one JSON event a line, for machines")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = _Parser(prog="emo2", description="A photo and a voice become a film.")
+    from emo2 import __version__
+
+    parser.add_argument("--version", action="version", version=f"emo2 {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401
+        made = commands.add_parser(name, parents=[common], help=text, description=text + ".")
+        made.set_defaults(run=run)
+        return made
+
+    _generate_flags(command("generate", run_generate, "make a film from a photo and a voice"))
+    _motion_flags(command("motion", run_motion, "make only the hand motion, as a file to edit"))
+    check = command(
+        "check", run_check, "tell what is found in a photo and a voice, and what is wrong"
+    )
+    check.add_argument("photo", type=Path, metavar="PHOTO")
+    check.add_argument("voice", type=Path, metavar="VOICE", nargs="?")
+    check.add_argument("--preset", default="compact", help="whose portrait finder looks")
+    doctor = command(
+        "doctor", run_doctor, "tell about this machine: versions, presets, expected speed"
+    )
+    doctor.add_argument("--no-speed", action="store_true", help="skip the measurement of speed")
+    _studio_flags(command("studio", run_studio, "render people who speak, with exact labels"))
+    _train_flags(command("train", run_train, "train a part on the studio's shards"))
+    return parser
+
+
+def _voice_flags(parser: argparse.ArgumentParser) -> None:
+    """What stage 1 is told, in `generate` and `motion`."""
+    parser.add_argument("--preset", default="compact", help="compact, or a folder of weights")
+    parser.add_argument(
+        "--seed", type=whole, default=0, metavar="N", help="another number, another film"
+    )
+    parser.add_argument(
+        "--style", metavar="S", help="way of moving: neutral, calm, lively, presenter"
+    )
+    parser.add_argument(
+        "--speed", type=positive, default=1.0, metavar="X", help="pace of the hands"
+    )
+    parser.add_argument(
+        "--amplitude", type=amount, default=1.0, metavar="X", help="size of the moves"
+    )
+
+
+def _generate_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("photo", type=Path, metavar="PHOTO", help="a picture of a person")
+    add("voice", type=Path, metavar="VOICE", help="a sound file, or a film with sound")
+    add("-o", "--output", type=Path, required=True, metavar="FILM", help="the .mp4 to write")
+    _voice_flags(parser)
+    add("--motion", type=Path, metavar="FILE", help="move by this motion file, not by stage 1")
+    add("--save-motion", type=Path, metavar="FILE", help="write the motion that was used")
+    add("--size", type=size, metavar="HxW", help="the film's size; default: the photo's")
+    add("--face", type=whole, metavar="INDEX", help="which face; default: the largest (0)")
+    add("--device", default="cpu", metavar="D", help="cpu or cuda")
+    add("--steps", type=count, metavar="N", help="diffusion steps of stage 2")
+    add("--keep-frames", type=Path, metavar="DIR", help="also write every frame as PNG")
+    add("--no-resume", action="store_true", help="start anew, even where a killed run left clips")
+
+
+def _motion_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("voice", type=Path, metavar="VOICE")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .npz")
+    _voice_flags(parser)
+    parser.add_argument(
+        "--preview", type=Path, metavar="FILM", help="both hands as an .mp4 with sound"
+    )
+
+
+def _studio_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("output", type=Path, metavar="DIR", help="folder for the shards")
+    add("--view", choices=("face", "body"), default="face", help="what the camera frames")
+    add(
+        "--kind", choices=("poses", "takes"), default="poses", help="single frames, or speech takes"
+    )
+    add("--start", type=whole, default=0, metavar="N", help="first seed: workers share by ranges")
+    add("--people", type=count, default=64, metavar="N", help="how many people")
+    add(
+        "--assets",
+        type=Path,
+        metavar="DIR",
+        help="MakeHuman skins, hair, clothes; none: plain bodies",
+    )
+    add("--voices", type=Path, metavar="DIR", help="real speech to align and perform")
+
+
+def _train_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("part", choices=("motion", "video", "finder"), help="which part")
+    add("--data", type=Path, metavar="DIR", help="the studio's shards")
+    add("--out", type=Path, required=True, metavar="DIR", help="checkpoints, previews, curves")
+    add("--steps", type=count, default=10_000, metavar="N", help="optimiser steps")
+    add("--batch", type=count, default=32, metavar="N", help="items a step")
+    add("--device", default="cpu", metavar="D", help="cpu or cuda")
+    add("--seed", type=whole, default=0, metavar="N", help="order, noise, first weights")
+    add("--resume", action="store_true", help="go on at the last checkpoint in --out")
+
+
+# ----------------------------------------------------------------------------------------- commands
+
+
+def run_generate(parsed: argparse.Namespace) -> int:
+    """A photo and a voice become a film."""
+    from emo2.generate import Job, generate
+
+    fields = ("photo", "voice", "output", "preset", "seed", "style", "speed", "amplitude", "motion",
+              "save_motion", "size", "face", "device", "steps", "keep_frames")  # fmt: skip
+    job = Job(**{name: getattr(parsed, name) for name in fields}, resume=not parsed.no_resume)
+    show(generate(job), parsed)
+    return 0
+
+
+def run_motion(parsed: argparse.Namespace) -> int:
+    """A voice becomes a motion file."""
+    from emo2.generate import MotionJob, make_motion
+
+    fields = ("voice", "output", "preset", "seed", "style", "speed", "amplitude", "preview")
+    show(make_motion(MotionJob(**{name: getattr(parsed, name) for name in fields})), parsed)
+    return 0
+
+
+def run_check(parsed: argparse.Namespace) -> int:
+    """Say what is found and what is wrong; 0 where a film can be made, else 2."""
+    from emo2.check import check
+
+    report = check(parsed.photo, parsed.voice, preset=parsed.preset)
+    if parsed.json:
+        print(json.dumps({"event": "check", "ok": report.is_usable, **report.facts}))
+    elif not parsed.quiet:
+        print("\n".join(report.lines))
+    return 0 if report.is_usable else BAD_INPUT
+
+
+def run_doctor(parsed: argparse.Namespace) -> int:
+    """Say what this machine is and what to expect of it."""
+    from emo2.doctor import examine
+
+    facts = examine(measure=not parsed.no_speed)
+    if parsed.json:
+        print(json.dumps({"event": "doctor", **facts}))
+    else:
+        width = max(len(name) for name in facts)
+        print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+    return 0
+
+
+def run_studio(parsed: argparse.Namespace) -> int:
+    """Render shards."""
+    from emo2.studio.make import make_shards
+
+    made = make_shards(
+        parsed.output,
+        view=parsed.view,
+        kind=parsed.kind,
+        seeds=range(parsed.start, parsed.start + parsed.people),
+        assets=parsed.assets,
+        voices=parsed.voices,
+    )
+    for path in made:
+        if not parsed.quiet:
+            print(path, flush=True)
+    return 0
+
+
+def run_train(parsed: argparse.Namespace) -> int:
+    """Train a part."""
+    from emo2.train import train_part
+
+    for step in train_part(
+        parsed.part,
+        parsed.data,
+        parsed.out,
+        steps=parsed.steps,
+        batch=parsed.batch,
+        device=parsed.device,
+        seed=parsed.seed,
+        resume=parsed.resume,
+    ):
+        if not parsed.quiet and step.index % 50 == 0:
+            print(f"step {step.index}  loss {step.loss:.4f}", flush=True)
+    return 0
+
+
+# ----------------------------------------------------------------------------------------- progress
+
+
+def show(events: Iterable[Event], parsed: argparse.Namespace) -> None:
+    """Run through a job's events, showing them as flags and terminal want it."""
+    if parsed.quiet:
+        for _ in events:
+            pass
+    elif parsed.json:
+        for event in events:
+            print(json.dumps({"event": event.kind, **event.facts()}), flush=True)
+    elif sys.stderr.isatty():
+        _show_bar(events)
+    else:
+        _show_lines(events)
+
+
+def _show_bar(events: Iterable[Event]) -> None:
+    clock = _Clock()
+    for event in events:
+        sys.stderr.write("\r\x1b[K")
+        if event.kind == "progress":
+            done = int(24 * event.done / max(event.total, 1))
+            bar = "█" * done + "░" * (24 - done)
+            sys.stderr.write(
+                f"{event.stage:<8} {bar} {event.done}/{event.total} {clock.left(event)}"
+            )
+            sys.stderr.flush()
+        else:
+            print(event.text, file=sys.stderr if event.kind != "done" else sys.stdout, flush=True)
+
+
+def _show_lines(events: Iterable[Event]) -> None:
+    """A line a stage, and one every few seconds within a stage."""
+    clock, stage, last = _Clock(), "", 0.0
+    for event in events:
+        if event.kind != "progress":
+            print(event.text, flush=True)
+        elif event.stage != stage or time.monotonic() - last > 5 or event.done == event.total:
+            count = (
+                f": {event.done} of {event.total} {clock.left(event)}" if event.total > 1 else ""
+            )
+            print(f"{event.stage}{count}".rstrip(), flush=True)
+            stage, last = event.stage, time.monotonic()
+
+
+class _Clock:
+    """Time left in a stage, from its own pace."""
+
+    def __init__(self) -> None:
+        self.stage, self.begun, self.first = "", 0.0, 0
+
+    def left(self, event: Event) -> str:
+        """Such as "0:42 left"; empty while nothing can be said."""
+        if event.stage != self.stage:
+            self.stage, self.begun, self.first = event.stage, time.monotonic(), event.done
+        if event.done <= self.first or event.done >= event.total:
+            return ""
+        pace = (time.monotonic() - self.begun) / (event.done - self.first)
+        minutes, seconds = divmod(round(pace * (event.total - event.done)), 60)
+        return f"{minutes}:{seconds:02d} left"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""Every size in the system: frozen dataclasses, and the presets as values of one type."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_type_hints
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechConfig:
+    """Speech encoder: samples to one feature row a video frame."""
+
+    kind: Literal["mel", "wav2vec2", "whisper"] = "mel"
+    sample_rate: int = 16_000
+    mels: int = 80
+    width: int = 192
+    """Width of a feature row."""
+    layers: int = 1
+    """Feature layers a row (wav2vec 2.0: 12 or 13)."""
+    depth: int = 4
+    """Blocks of the compact encoder."""
+    phones: int = 48
+    """Classes of the phone head that helps training; at least the studio's phones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionConfig:
+    """Stage 1: the transformer that turns speech into hand motion (EMO2 §3, design §4)."""
+
+    width: int = 192
+    depth: int = 6
+    heads: int = 6
+    window: int = 100
+    """Frames of a window, the prefix included."""
+    prefix: int = 10
+    """Clean frames of the previous window at the window's start."""
+    hints: bool = True
+    """Also generate face, head and body (compact)."""
+    styles: tuple[str, ...] = ("neutral", "calm", "lively", "presenter")
+    speed_buckets: int = 9
+    steps: int = 10
+    guidance: float = 1.0
+    dropout: float = 0.1
+    """Share of training windows in which speech, style or prefix is dropped (each on its own)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """One U-Net; reference network and denoiser are two values of it (design §6)."""
+
+    in_channels: int
+    out_channels: int
+    widths: tuple[int, ...] = (64, 96, 128)
+    layers: int = 1
+    """Residual blocks a level on the way down; one more on the way up, as in SD 1.5."""
+    attention: tuple[bool, ...] = (False, True, True)
+    """Which levels have spatial attention."""
+    heads: int = 4
+    groups: int = 16
+    stem: tuple[int, ...] = ()
+    """Stride-2 convolutions before the first level: pixels to the latent grid. Empty: conv_in alone."""
+    reference: Literal["concat", "cross"] | None = None
+    audio_width: int = 0
+    """Width of an audio token; 0: no audio attention."""
+    audio_window: int = 2
+    """m: frames f-m..f+m join as audio tokens (EMO §B2)."""
+    temporal: bool = False
+    condition_width: int = 0
+    """Width of a per-frame condition vector added to the time embedding (hints); 0: none."""
+    speed_buckets: int = 0
+    guidance_channels: int = 0
+    """Channels of the guidance maps; 0: no guidance encoder."""
+    guidance_widths: tuple[int, ...] = (8, 16, 32)
+    """Widths of the guidance encoder; each after the first halves the maps."""
+    hand_confidence: bool = False
+    out_kernel: int = 3
+    """Side of the last convolution (a motion basis has thousands of channels: 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecConfig:
+    """Pixels to latents and back."""
+
+    kind: Literal["relative", "sd"] = "relative"
+    grid: int = 64
+    """Cells a side of flow, visibility and colour."""
+    pack: int = 2
+    """Packing of the grid into channels (64 -> 32 x 32 x 24)."""
+    view: int = 256
+    """Pixels a side of a view."""
+    painter_widths: tuple[int, ...] = (16, 40, 72)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """Stage 2: reference network, denoiser, codec (EMO §3, EMO2 §3, design §6)."""
+
+    codec: CodecConfig
+    reference: UNetConfig
+    denoiser: UNetConfig
+    basis: int = 0
+    """Learned functions of the conditions in the bilinear prior beside the conditions themselves; 0: no prior."""
+    conditions: int = 64
+    """Hint numbers a frame: 52 face actions, 6 head, 6 body."""
+    clip_frames: int = 8
+    motion_frames: int = 4
+    steps: int = 2
+    """Diffusion steps; 0: the expectation alone."""
+    guidance: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinderConfig:
+    """Portrait finder: face, points, limbs, masks."""
+
+    size: int = 112
+    """Pixels a side of the whole-picture pass."""
+    crop: int = 64
+    """Pixels a side of the face and hand crops."""
+    widths: tuple[int, ...] = (16, 40, 72, 112)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A preset."""
+
+    name: str
+    fps: float = 25.0
+    speech: SpeechConfig = field(default_factory=SpeechConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    video: VideoConfig
+    finder: FinderConfig = field(default_factory=FinderConfig)
+
+
+_BASIS = 32
+_LATENT = 24  # 6 channels of a relative latent, packed 2 x 2
+_CONDITIONS = 64
+_SCALES = 7  # terms of the log-scale around the expectation
+
+COMPACT = Config(
+    name="compact",
+    video=VideoConfig(
+        codec=CodecConfig(),
+        basis=_BASIS,
+        conditions=_CONDITIONS,
+        steps=0,  # measured: with the conditions known, sampling adds only noise so far (docs/results.md)
+        reference=UNetConfig(
+            in_channels=15,  # colour, position, kind of view, place against mouth and eyes
+            out_channels=(1 + _CONDITIONS + _BASIS + _SCALES) * _LATENT,
+            stem=(32, 48, 64),
+            out_kernel=1,
+        ),
+        denoiser=UNetConfig(
+            in_channels=2 * _LATENT,  # noisy residual and its expectation
+            out_channels=_LATENT,
+            reference="concat",
+            audio_width=192,
+            temporal=True,
+            condition_width=_CONDITIONS + 4,  # which groups are known (3), kind of view
+            speed_buckets=9,
+            guidance_channels=7,  # hand surface, key points, face region
+            hand_confidence=True,
+        ),
+    ),
+)
+
+PRESETS: dict[str, Config] = {c.name: c for c in (COMPACT,)}
+
+
+def to_json(config: Config) -> str:
+    """The config as JSON text, for checkpoint metadata."""
+    return json.dumps(asdict(config), sort_keys=True)
+
+
+def from_json(text: str) -> Config:
+    """The inverse of `to_json`; an unknown field is a ValueError that names it."""
+    return _build(Config, json.loads(text))
+
+
+def _build(cls: type, data: dict[str, Any]) -> Any:  # noqa: ANN401 - one of the dataclasses above
+    known = {f.name for f in fields(cls)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ValueError(
+            f"unknown field {unknown[0]!r} in {cls.__name__}; this emo2 knows {sorted(known)}"
+        )
+    hints = get_type_hints(cls)
+    values = {}
+    for name, value in data.items():
+        if is_dataclass(hints[name]):
+            values[name] = _build(hints[name], value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)

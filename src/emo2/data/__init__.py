@@ -1,0 +1,1 @@
+"""Data sets: what the training loop feeds on."""

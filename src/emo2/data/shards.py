@@ -1,0 +1,323 @@
+"""Rendered people from shards to batches for stage 2.
+
+A shard is one safetensors file of N people with K frames each (`emo2 studio` writes them).  Tensors are read person
+by person, so that a set larger than the memory can be trained on while it is still being rendered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from safetensors import safe_open
+from torch import Tensor
+
+from emo2 import weights
+from emo2.config import Config
+from emo2.errors import UserError
+from emo2.media.voice import SampledVoice
+from emo2.signals import FACE_ACTIONS, Speech
+from emo2.speech import SpeechEncoder
+from emo2.video.examples import BODY_VIEW, FACE_VIEW, Examples, marks_of
+
+log = logging.getLogger(__name__)
+
+IMPORTANCE = 16.0
+"""Weight of cells at mouth and eyes."""
+MOUTH, EYES = slice(48, 68), (slice(36, 42), slice(42, 48))
+"""In iBUG-68 order."""
+FIRST_ARM = 3
+"""Parts from here on are arms and hands."""
+MIRROR_SIGNS = torch.tensor([-1.0, 1, -1, -1, 1, 1, -1, 1, -1, 1, 1, 1])
+"""Head (yaw, pitch, roll, dx, dy, dz) and torso (yaw, pitch, roll, shoulders, breath) in a mirror."""
+MARK_NOISE = 0.06
+"""How far the portrait finder may be off at mouth and eyes, in eye-to-mouth distances."""
+REREAD_EVERY = 50
+"""Batches after which the folders are listed again: a set may grow while it is trained on."""
+
+
+def _mirrored_actions() -> list[int]:
+    swapped = [
+        name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")
+        for name in FACE_ACTIONS
+    ]
+    return [FACE_ACTIONS.index(name) for name in swapped]
+
+
+MIRROR_ACTIONS = _mirrored_actions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """How a batch is drawn."""
+
+    people: int = 8
+    frames: int = 8
+    consecutive: bool = False
+    """Frames in a row (takes) instead of any frames."""
+    augment: bool = True
+    """Mirror, and change colours, noise and blur."""
+    half: bool = False
+    """Frames at half the view's resolution: all that latents need, when no painter is trained."""
+
+
+Hear = Callable[[Float[Tensor, " n"], int, float], Float[Tensor, "frames layers a"]]
+"""(samples, their rate, frames a second): feature rows of a voice."""
+
+
+def listener(encoder: SpeechEncoder) -> Hear:
+    """How takes are heard when stage 2 is trained: by the encoder that it will work with."""
+
+    def hear(samples: Tensor, sample_rate: int, fps: float) -> Tensor:
+        voice = SampledVoice(samples)
+        speech = Speech(voice=voice, sample_rate=sample_rate, num_samples=len(samples))
+        return encoder.encode(speech, fps).values.clone()
+
+    return hear
+
+
+def load_listener(path: Path) -> Hear | None:
+    """A listener with the speech encoder of a weights file; None and a warning where there is none."""
+    if not path.is_file():
+        log.warning("%s is missing: the video network is trained without voices", path)
+        return None
+    tensors, config, _ = weights.load(path, part="speech_motion")
+    encoder = SpeechEncoder(config.speech).eval()
+    inside = {
+        name.removeprefix("speech."): t for name, t in tensors.items() if name.startswith("speech.")
+    }
+    weights.fill(encoder, inside, path)
+    return listener(encoder)
+
+
+class PeopleBatches:
+    """Batches by number: number n depends only on the seed, n and the files that are there.
+
+    With `hear`, takes bring the features of their voices.
+    """
+
+    def __init__(
+        self, folders: Sequence[Path], draw: Draw, *, seed: int = 0, hear: Hear | None = None
+    ) -> None:
+        self.folders, self.draw, self.seed, self.hear = list(folders), draw, seed, hear
+        self.files = list_shards(folders)
+
+    def at(self, number: int) -> Examples:
+        """Batch `number`."""
+        if number % REREAD_EVERY == 0:
+            self.files = list_shards(self.folders)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        return read_batch(self.files, self.draw, generator, self.hear)
+
+
+class StillsAndTakes:
+    """Stage 2's batches: single pictures, and every other time takes with their voices where there are any."""
+
+    def __init__(
+        self, folders: Sequence[Path], config: Config, *, people: int, seed: int = 0
+    ) -> None:
+        takes = [folder for folder in folders if holds_takes(folder)]
+        self.stills = PeopleBatches(folders, Draw(people=people), seed=seed)
+        self.takes = None
+        if takes:
+            count = config.video.motion_frames + config.video.clip_frames
+            run = Draw(people=max(people // 3, 1), frames=count, consecutive=True)
+            hear = load_listener(weights.path_of(config.name, "speech_motion"))
+            self.takes = PeopleBatches(takes, run, seed=seed, hear=hear)
+
+    def at(self, number: int) -> Examples:
+        """Batch `number`."""
+        if self.takes is not None and number % 2:
+            return self.takes.at(number)
+        return self.stills.at(number)
+
+
+def holds_takes(folder: Path) -> bool:
+    """Whether a folder's shards are takes: frames in a row, with a voice."""
+    with safe_open(list_shards([folder])[0], framework="pt") as shard:
+        return "takes" in (shard.metadata() or {}).get("kind", "")
+
+
+def list_shards(folders: Sequence[Path]) -> list[Path]:
+    """All shards in the folders, in the order of their names."""
+    files = sorted(p for folder in folders for p in Path(folder).glob("*.safetensors"))
+    if not files:
+        raise UserError(
+            f"no shards (*.safetensors) in {', '.join(map(str, folders))}; make some with emo2 studio"
+        )
+    return files
+
+
+def read_batch(
+    files: Sequence[Path], draw: Draw, generator: torch.Generator, hear: Hear | None = None
+) -> Examples:
+    """One batch of people drawn from the shards."""
+    people = []
+    for _ in range(draw.people):
+        path = files[int(torch.randint(len(files), (1,), generator=generator))]
+        people.append(read_person(path, draw, generator, hear))
+    names = [n for n, v in vars(people[0]).items() if isinstance(v, Tensor)]
+    joined = {name: torch.cat([getattr(person, name) for person in people]) for name in names}
+    return replace(people[0], **joined)
+
+
+def read_person(
+    path: Path, draw: Draw, generator: torch.Generator, hear: Hear | None = None
+) -> Examples:
+    """One person of a shard with some of its frames."""
+    with safe_open(path, framework="pt") as shard:
+        facts = shard.metadata() or {}
+        people, frames = shard.get_slice("frames").get_shape()[:2]
+        who = int(torch.randint(people, (1,), generator=generator))
+        chosen = _choose(frames, draw, generator)
+
+        def of(name: str) -> Tensor:
+            return shard.get_slice(name)[who]
+
+        rows = {
+            name: of(name)[chosen].float()
+            for name in ("flow", "visibility", "actions", "head", "body")
+        }
+        pose = torch.cat(
+            [rows["head"] - of("reference_head"), rows["body"] - of("reference_body")], dim=-1
+        )
+        points = of("face_points")[1:][chosen].float()
+        weight = importance(points, rows["flow"].shape[-1])
+        is_body = "body" in facts.get("view", "")
+        if is_body:
+            weight = weight * arms_weight(
+                of("parts")[torch.cat([torch.zeros(1).long(), chosen + 1])], rows
+            )
+        example = Examples(
+            reference=_image(of("reference"))[None],
+            frames=frames_of(of("frames")[chosen], draw)[None],
+            flow=rows["flow"][None],
+            visibility=rows["visibility"][None, :, None] / 255.0,
+            conditions=torch.cat([rows["actions"], pose], dim=-1)[None],
+            importance=weight[None],
+            marks=marks_of(of("face_points")[0].float())[None],
+            reference_actions=of("reference_actions")[None],
+            view=torch.tensor([BODY_VIEW if is_body else FACE_VIEW]),
+            consecutive=draw.consecutive,
+            audio=None if hear is None else _hear_take(hear, of("samples"), facts, chosen)[None],
+        )
+    return augment(example, generator) if draw.augment else example
+
+
+def _hear_take(
+    hear: Hear, samples: Tensor, facts: dict[str, str], chosen: Tensor
+) -> Float[Tensor, "f layers a"]:
+    """Feature rows of the chosen frames; the take's samples begin `start_s` before its first frame."""
+    fps = float(facts["fps"])
+    rows = hear(samples, int(facts["sample_rate"]), fps)
+    return rows[(chosen + round(float(facts["start_s"]) * fps)).clamp(max=len(rows) - 1)]
+
+
+def _choose(frames: int, draw: Draw, generator: torch.Generator) -> Int[Tensor, " f"]:
+    """Indices of the frames to read; some twice where a shard has fewer than are drawn."""
+    if draw.consecutive:
+        if frames < draw.frames:
+            raise UserError(
+                f"a take has {frames} frames, {draw.frames} in a row are needed; film longer ones"
+            )
+        first = int(torch.randint(frames - draw.frames + 1, (1,), generator=generator))
+        return torch.arange(first, first + draw.frames)
+    rounds = -(-draw.frames // frames)
+    order = [torch.randperm(frames, generator=generator) for _ in range(rounds)]
+    return torch.cat(order)[: draw.frames].sort().values
+
+
+def importance(points: Float[Tensor, "f 68 2"], grid: int) -> Float[Tensor, "f 1 g g"]:
+    """1, and up to `IMPORTANCE` in soft ellipses over mouth and eyes; points in view units."""
+    centres = (torch.arange(grid) + 0.5) / grid
+    weight = torch.zeros(points.shape[0], grid, grid)
+    for part, margin in ((MOUTH, 0.75), *((eye, 0.9) for eye in EYES)):
+        low, high = points[:, part].amin(1), points[:, part].amax(1)
+        middle, radius = (low + high) / 2, (high - low) * margin
+        radius = torch.maximum(radius, 0.55 * radius.amax(1, keepdim=True)).clamp_min(1.0 / grid)
+        x = (centres[None] - middle[:, :1]) / radius[:, :1]
+        y = (centres[None] - middle[:, 1:]) / radius[:, 1:]
+        weight = torch.maximum(weight, torch.exp(-(x[:, None, :] ** 4 + y[:, :, None] ** 4)))
+    return 1.0 + (IMPORTANCE - 1.0) * weight[:, None]
+
+
+def arms_weight(parts: UInt8[Tensor, "g y x"], rows: dict[str, Tensor]) -> Float[Tensor, "f 1 s s"]:
+    """Next to nothing for arms and what they hide: layers move those, the body's field should let them ride along.
+
+    `parts` begins with the reference's.
+    """
+    step = parts.shape[-1] // rows["flow"].shape[-1]
+    arms = F.max_pool2d((parts[:, None] >= FIRST_ARM).float(), step)
+    near = F.max_pool2d(torch.maximum(arms[1:], arms[:1]), 3, 1, 1)
+    seen = (rows["visibility"][:, None] > 127).float()
+    return 1.0 - near * (1.0 - 0.1 * seen)
+
+
+def augment(example: Examples, generator: torch.Generator) -> Examples:
+    """Half mirrored; new colours for the whole example; the reference sometimes noisy or blurred."""
+    if torch.rand(1, generator=generator) < 0.5:
+        example = mirror(example)
+    level = torch.rand(8, generator=generator)
+    unit = (example.marks[:, :1] - example.marks[:, 1:].mean(1, keepdim=True)).norm(
+        dim=-1, keepdim=True
+    )
+    marks = example.marks + MARK_NOISE * unit * torch.randn(1, 3, 2, generator=generator)
+    gain = 1.0 + 0.3 * (torch.rand(3, generator=generator) - 0.5) + 0.4 * (level[0] - 0.5)
+    gamma = 2.0 ** (1.2 * (level[1] - 0.5))
+    grey = float(level[2] < 0.08)
+    reference, frames = (
+        _recolour(z, gain, float(gamma), grey) for z in (example.reference, example.frames)
+    )
+    if level[3] < 0.25:
+        reference = reference + 0.06 * level[4] * torch.randn(reference.shape, generator=generator)
+    if level[5] < 0.2:
+        side = reference.shape[-1]
+        small = int(side * (0.35 + 0.5 * float(level[6])))
+        reference = F.interpolate(reference, size=(small, small), mode="area")
+        reference = F.interpolate(
+            reference, size=(side, side), mode="bilinear", align_corners=False
+        )
+    return replace(
+        example, marks=marks, reference=reference.clamp(-1, 1), frames=frames.clamp(-1, 1)
+    )
+
+
+def mirror(example: Examples) -> Examples:
+    """The example in a mirror: pictures, flow, conditions."""
+    conditions = example.conditions
+    pose = conditions[..., 52:] * MIRROR_SIGNS
+    pose = torch.cat([pose[..., :9], pose[..., [10, 9, 11]]], dim=-1)
+    flow = example.flow.flip(-1) * torch.tensor([-1.0, 1.0])[:, None, None]
+    return replace(
+        example,
+        reference=example.reference.flip(-1),
+        frames=example.frames.flip(-1),
+        flow=flow,
+        visibility=example.visibility.flip(-1),
+        importance=example.importance.flip(-1),
+        marks=torch.stack([1.0 - example.marks[..., 0], example.marks[..., 1]], -1)[:, [0, 2, 1]],
+        conditions=torch.cat([conditions[..., MIRROR_ACTIONS], pose], dim=-1),
+        reference_actions=example.reference_actions[..., MIRROR_ACTIONS],
+    )
+
+
+def _recolour(image: Tensor, gain: Tensor, gamma: float, grey: float) -> Tensor:
+    light = ((image + 1.0) / 2.0).clamp(0.0, 1.0)
+    light = light + grey * (light.mean(-3, keepdim=True) - light)
+    light = light.clamp_min(1e-4).pow(gamma) * gain.view(3, 1, 1)
+    return light.clamp(0.0, 1.0) * 2.0 - 1.0
+
+
+def frames_of(values: UInt8[Tensor, "f 3 h w"], draw: Draw) -> Float[Tensor, "f 3 y x"]:
+    """Frames as the batch wants them."""
+    images = _image(values)
+    return F.avg_pool2d(images, 2) if draw.half else images
+
+
+def _image(values: Tensor) -> Tensor:
+    return values.float() / 127.5 - 1.0

@@ -1,0 +1,175 @@
+"""Measures of hand motion: beat alignment with its controls, diversity, jerk, rest, Fréchet distance.
+
+Formulas follow the public code of the field where it exists (EMAGE's beat consistency, the pairwise diversity of Ye
+et al. 2022 and DiffSHEG, GENEA's jerk, pytorch-fid's Fréchet distance); each docstring names its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+ORDER = 7
+"""A motion beat is slower than this many frames on either side (EMAGE, 30 fps)."""
+SIGMA_S = 0.3
+THRESHOLD = 0.1
+"""Share of a joint's mean speed that a beat must exceed (EMAGE's evaluation tools)."""
+STILL_M_PER_S = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """Beat alignment beside what it must be judged by."""
+
+    matched: float
+    """Mean over onsets of exp(-d^2 / 2 sigma^2), d the time to the nearest motion beat; 0..1."""
+    shuffled: float
+    """The same with the voice shifted in time (mean over shifts): what rhythm alone would give."""
+    chance: float
+    """Expected for random motion beats of the same rate."""
+    beats_per_s: float
+
+
+def motion_beats(
+    points: Float[Tensor, "frames joints 3"], *, order: int = ORDER, threshold: float = THRESHOLD
+) -> list[Float[Tensor, " beats"]]:
+    """Per joint, the frames in which its speed has a local minimum (EMAGE `alignment`)."""
+    if len(points) < 3:
+        return [torch.zeros(0) for _ in range(points.shape[1])]
+    speed = torch.gradient(points.double(), dim=0)[0].norm(dim=-1)
+    speed = speed / speed.mean(0).clamp(min=1e-12)
+    beats = []
+    for joint in speed.T:
+        lowest = torch.ones(len(joint), dtype=torch.bool)
+        for step in range(1, order + 1):
+            # Frames outside count as the border frame does: a border is never lower than itself.
+            before = torch.cat([joint[:1].expand(step), joint[:-step]])[: len(joint)]
+            after = torch.cat([joint[step:], joint[-1:].expand(step)])[: len(joint)]
+            lowest &= (joint < before) & (joint < after)
+        beats.append((lowest & (joint > threshold)).nonzero()[:, 0].double())
+    return beats
+
+
+def onsets(energy: Float[Tensor, " frames"], fps: float) -> Float[Tensor, " onsets"]:
+    """Times in seconds at which the voice sets in or gains strength: peaks of the energy's rise."""
+    if len(energy) < 3:
+        return torch.zeros(0, dtype=torch.float64)
+    rise = torch.diff(energy.double(), prepend=energy[:1].double()).clamp(min=0)
+    floor = max(0.25 * float(rise.max()), 1e-6)
+    peak = (rise > floor) & (rise >= torch.roll(rise, 1)) & (rise > torch.roll(rise, -1))
+    return peak.nonzero()[:, 0].double() / fps
+
+
+def _alignment(beats: list[Tensor], times_s: Tensor, fps: float, sigma_s: float) -> float:
+    if len(times_s) == 0 or not beats:
+        return 0.0
+    scores = []
+    for joint in beats:
+        if len(joint) == 0:  # a joint without beats scores nothing
+            scores.append(0.0)
+            continue
+        distance = (times_s[:, None] - joint[None] / fps).abs().amin(1)
+        scores.append(float(torch.exp(-(distance**2) / (2 * sigma_s**2)).mean()))
+    return sum(scores) / len(scores)
+
+
+def chance_alignment(beats_per_s: float, sigma_s: float = SIGMA_S) -> float:
+    """Expected alignment with motion beats that fall at random at this rate (Poisson)."""
+    x = beats_per_s * sigma_s
+    if x == 0:
+        return 0.0
+    if x > 12:
+        return 1.0
+    return 2 * x * math.sqrt(math.pi / 2) * math.exp(2 * x * x) * math.erfc(math.sqrt(2) * x)
+
+
+def beat_alignment(
+    points: Float[Tensor, "frames joints 3"],
+    onsets_s: Float[Tensor, " onsets"],
+    fps: float,
+    *,
+    sigma_s: float = SIGMA_S,
+    shuffles: int = 20,
+) -> Alignment:
+    """How near the voice's onsets fall to moments of little speed, with time-shifted voices as control."""
+    duration = len(points) / fps
+    beats = motion_beats(points)
+    times = onsets_s.double()
+    matched = _alignment(beats, times, fps, sigma_s)
+    shifted = [
+        _alignment(
+            beats,
+            (times + duration * (0.2 + 0.6 * i / max(shuffles - 1, 1))) % duration,
+            fps,
+            sigma_s,
+        )
+        for i in range(shuffles)
+    ]
+    rate = sum(len(b) for b in beats) / max(len(beats), 1) / max(duration, 1e-9)
+    return Alignment(
+        matched=matched,
+        shuffled=sum(shifted) / max(len(shifted), 1),
+        chance=chance_alignment(rate, sigma_s),
+        beats_per_s=rate,
+    )
+
+
+def diversity(samples: Float[Tensor, "samples ..."]) -> float:
+    """Mean absolute difference over all pairs and entries (Ye et al. 2022, DiffSHEG); the samples' unit."""
+    flat = samples.double().flatten(1)
+    if len(flat) < 2:
+        return 0.0
+    # Over sorted values the sum of all pairwise differences needs no pairs.
+    ordered = flat.sort(dim=0).values
+    count = len(flat)
+    weight = 2 * torch.arange(1, count + 1, dtype=torch.float64) - count - 1
+    return float((ordered * weight[:, None]).sum(0).mean() * 2 / (count * (count - 1)))
+
+
+def jerk(points: Float[Tensor, "frames joints 3"], fps: float) -> float:
+    """Mean size of the third derivative (GENEA), units/s^3."""
+    return _difference(points, fps, 3)
+
+
+def acceleration(points: Float[Tensor, "frames joints 3"], fps: float) -> float:
+    """Mean size of the second derivative (GENEA), units/s^2."""
+    return _difference(points, fps, 2)
+
+
+def _difference(points: Tensor, fps: float, order: int) -> float:
+    if len(points) <= order:
+        return 0.0
+    return float(torch.diff(points.double(), n=order, dim=0).norm(dim=-1).mean()) * fps**order
+
+
+def speed(points: Float[Tensor, "frames joints 3"], fps: float) -> Float[Tensor, " frames"]:
+    """Mean speed of the joints, units/s; the first frame as the second."""
+    if len(points) < 2:
+        return torch.zeros(len(points))
+    step = torch.diff(points, dim=0).norm(dim=-1).mean(-1) * fps
+    return torch.cat([step[:1], step])
+
+
+def rest_fraction(
+    points: Float[Tensor, "frames joints 3"],
+    fps: float,
+    where: Bool[Tensor, " frames"] | None = None,
+) -> float:
+    """Share of the frames (of those of `where`) in which the hands rest: slower than 5 cm/s."""
+    still = speed(points, fps) < STILL_M_PER_S
+    chosen = still if where is None else still[where]
+    return float(chosen.float().mean()) if len(chosen) else 0.0
+
+
+def frechet(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> float:
+    """Fréchet distance of two Gaussians fitted to rows (pytorch-fid: unbiased covariances, no offset)."""
+    a, b = first.double(), second.double()
+    cov_a, cov_b = (torch.atleast_2d(torch.cov(rows.T)) for rows in (a, b))
+    # trace sqrt(A B) by the eigenvalues of A B, which are real and not negative.
+    roots = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0).sqrt().sum()
+    gap = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    return float(gap + torch.trace(cov_a) + torch.trace(cov_b) - 2 * roots)

@@ -1,0 +1,393 @@
+"""MotionStage: stage 1 as one object with two verbs, `loss` and `sample`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emo2.config import Config
+from emo2.diffusion import NoiseProcess, final, guided, sample
+from emo2.hands.model import HandModel, hand_points
+from emo2.hands.standin import stand_in
+from emo2.motion.channels import (
+    FACE,
+    HAND_ROW,
+    HANDS,
+    is_mouth,
+    one_hemisphere,
+    pack,
+    row_width,
+    spread_floor,
+    unpack,
+)
+from emo2.motion.finish import full_blinks, rest_gate, smooth
+from emo2.motion.network import MotionDiT
+from emo2.nn import zeroed
+from emo2.signals import FACE_ACTIONS, HAND_NUMBERS, Motion, SpeechFeatures
+from emo2.speech import SpeechEncoder
+
+MOUTH_WEIGHT = 4.0
+"""Weight of a mouth number in the loss against any other."""
+
+VELOCITY_WEIGHT = 1.0
+POINT_WEIGHT = 20.0
+"""Per square metre: 0.22 m off counts as one spread."""
+
+LIPS_WEIGHT = 1.0
+CLOSED_WEIGHT = 4.0
+"""Weight of frames whose lips meet, in the lips' term: they are few, and seen at once when missed."""
+
+LIPS_UNIT = 0.1
+"""Gap between the lips that counts as one spread; 1 is the jaw wide open."""
+
+CLOSED_BELOW = 0.03
+EXPECTED_WEIGHT = 2.0
+PHONE_WEIGHT = 0.1
+DIFFUSED_SHARE = 0.5
+"""Of a batch's windows, those that the transformer sees: it is dearer than the encoder and learns sooner."""
+
+POINT_FRAMES = 8
+"""Frames of a window whose key points are compared; all would cost more than the network."""
+
+JAW = FACE.start + FACE_ACTIONS.index("jawOpen")
+CLOSE = FACE.start + FACE_ACTIONS.index("mouthClose")
+
+MOUTH_NOISE = 0.3
+"""Share of the starting noise that mouth numbers get: they are nearly fixed by the sound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionBatch:
+    """Training windows."""
+
+    sound: Float[Tensor, "b n"]
+    """Levelled samples, as many as `speech.samples_for` says for the window."""
+    motion: Float[Tensor, "b f c"]
+    """Rows in their own units (`channels.pack`)."""
+    visibility: Float[Tensor, "b f 2"]
+    phones: Int[Tensor, "b f"]
+    """Number of the phone that sounds in each frame; -1 where nobody knows."""
+    style: Int[Tensor, " b"]
+    """Place in `MotionConfig.styles`; -1 where nobody knows."""
+    speed: Float[Tensor, " b"]
+    """Of the hands against the usual; NaN where nobody knows."""
+
+
+class MotionStage(nn.Module):
+    """Speech features to motion (EMO2 §3.1)."""
+
+    mean: Tensor
+    spread: Tensor
+    mouth: Tensor
+    """1 where a number is a mouth action."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config.motion
+        self.process = NoiseProcess(schedule="cosine", target="x0")
+        channels = row_width(hints=config.motion.hints)
+        self.net = MotionDiT(config)
+        # What the sound alone says of the mouth; the transformer adds to it (ours).
+        self.expected = nn.Sequential(
+            nn.Linear(config.speech.width, config.speech.width),
+            nn.GELU(),
+            zeroed(nn.Linear(config.speech.width, channels)),
+        )
+        self.phone = nn.Linear(config.speech.width, config.speech.phones)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("spread", torch.ones(channels))
+        self.register_buffer("mouth", is_mouth(hints=config.motion.hints).float(), persistent=False)
+        self._hand: list[HandModel] = []
+
+    # ---- standardised numbers ----
+
+    def measure(self, rows: Float[Tensor, "n c"]) -> None:
+        """Take mean and spread of the training data from some of its rows."""
+        rows = one_hemisphere(rows, self._guide(rows))
+        floor = spread_floor(hints=self.config.hints)
+        self.mean.copy_(rows.mean(0))
+        self.spread.copy_(rows.std(0).clamp(min=floor))
+
+    def _guide(self, rows: Tensor) -> Tensor:
+        """Quaternions to choose signs by: the first principal direction of each joint's."""
+        guide = torch.zeros(rows.shape[-1])
+        for hand in range(2):
+            for joint in range(16):
+                at = hand * HAND_NUMBERS + 4 * joint
+                turns = rows[:, at : at + 4].double()
+                guide[at : at + 4] = torch.linalg.eigh(turns.T @ turns)[1][:, -1].float()
+        return guide
+
+    def standard(self, rows: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+        """Rows in units of their spread."""
+        return (one_hemisphere(rows, self.mean) - self.mean) / self.spread
+
+    def natural(self, rows: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+        """Rows in their own units."""
+        return rows * self.spread + self.mean
+
+    # ---- training ----
+
+    def loss(
+        self, speech: Float[Tensor, "b f d"], batch: MotionBatch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Named terms; `loss` is their weighted sum (design §4)."""
+        clean = self.standard(batch.motion)
+        count, frames, _ = clean.shape
+        time = self.process.draw_times(count, generator).to(clean.device)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        known = self._draw_known(count, frames, generator).to(clean.device)
+        noisy = self.process.add_noise(clean, noise, time)
+        # The prefix of a later window is the network's own work, so it learns to stand on slightly wrong ones.
+        rough = clean + 0.03 * torch.randn(clean.shape, generator=generator).to(clean)
+        noisy = torch.where(known[..., None], rough, noisy)
+        keep = (torch.rand(3, count, generator=generator) >= self.config.dropout).to(clean.device)
+        predicted = self._clean_rows(
+            noisy,
+            time,
+            speech=speech,
+            heard=keep[0],
+            known=known,
+            seen=batch.visibility,
+            style=torch.where(keep[1], batch.style, -1),
+            speed=torch.where(keep[2], batch.speed, torch.nan),
+        )
+        terms = self._terms(predicted.float(), clean, known, batch.visibility, generator)
+        total = terms["rows"] + VELOCITY_WEIGHT * terms["velocity"] + POINT_WEIGHT * terms["points"]
+        total = total + LIPS_WEIGHT * terms["lips"]
+        return {"loss": total} | {name: term.detach() for name, term in terms.items()}
+
+    def _draw_known(
+        self, count: int, frames: int, generator: torch.Generator
+    ) -> Bool[Tensor, "b f"]:
+        """Clean prefixes: mostly whole, sometimes the one frame a photo gives, sometimes none."""
+        draw = torch.rand(count, generator=generator)
+        length = torch.full((count,), self.config.prefix)
+        length[draw < 0.3] = 1
+        length[draw < self.config.dropout] = 0
+        return torch.arange(frames)[None] < length[:, None]
+
+    def _clean_rows(
+        self, noisy: Tensor, time: Tensor, *, speech: Tensor, heard: Tensor, **conditions: Tensor
+    ) -> Tensor:
+        """The network's clean rows: what the sound says of the mouth, plus what the transformer adds."""
+        said = self.expected(speech) * self.mouth * heard[:, None, None]
+        return said + self.net(noisy, time, speech=speech, heard=heard, **conditions)
+
+    def _terms(
+        self,
+        predicted: Tensor,
+        clean: Tensor,
+        known: Tensor,
+        seen: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Rows, velocity and key points where they may be judged: new frames, hands that are seen."""
+        weight = (1.0 + (MOUTH_WEIGHT - 1.0) * self.mouth).expand_as(clean).clone()
+        shown = seen.repeat_interleave(HAND_NUMBERS, dim=-1)
+        weight[..., HANDS] = weight[..., HANDS] * shown
+        weight = weight * ~known[..., None]
+        error = predicted - clean
+        rows = (weight * error.square()).sum() / weight.sum().clamp(min=1.0)
+        # The frame before the first new one is the clean prefix, so the border's velocity is judged too.
+        standing = torch.where(known[..., None], torch.zeros_like(error), error)
+        step = weight[:, 1:] * (standing[:, 1:] - standing[:, :-1]).square()
+        velocity = step.sum() / weight[:, 1:].sum().clamp(min=1.0)
+        frames = torch.randperm(clean.shape[1], generator=generator)[:POINT_FRAMES]
+        judged = seen[:, frames] * ~known[:, frames, None]
+        miss = self._points(predicted[:, frames]) - self._points(clean[:, frames])
+        points = (
+            (judged[..., None] * miss.square().sum(-1)).sum() / judged.sum().clamp(min=1.0) / 21
+        )
+        lips = self._lips(predicted, clean, ~known)
+        return {"rows": rows, "velocity": velocity, "points": points, "lips": lips}
+
+    def _lips(self, predicted: Tensor, clean: Tensor, judged: Tensor) -> Tensor:
+        """Gap between the lips, `jawOpen - mouthClose`: small errors of either decide whether they meet."""
+        if not self.config.hints:
+            return predicted.sum() * 0.0
+        ours, true = ((r[..., JAW] - r[..., CLOSE]) for r in map(self.natural, (predicted, clean)))
+        weight = judged * (1.0 + (CLOSED_WEIGHT - 1.0) * (true < CLOSED_BELOW))
+        error = ((ours - true) / LIPS_UNIT).square()
+        return (weight * error).sum() / weight.sum().clamp(min=1.0)
+
+    def _points(self, rows: Tensor) -> Tensor:
+        """Key points of standardised rows, metres."""
+        if not self._hand:
+            self._hand.append(stand_in())  # read once, when first needed: sampling needs none
+        model = self._hand[0].to(rows.device)
+        hands = self.natural(rows)[..., HANDS].unflatten(-1, (2, HAND_NUMBERS))
+        with torch.autocast(rows.device.type, enabled=False):  # or points are millimetres off
+            return hand_points(model, hands, torch.zeros(10, device=rows.device))
+
+    def speech_loss(self, speech: Float[Tensor, "b f d"], batch: MotionBatch) -> dict[str, Tensor]:
+        """What keeps the encoder honest: the mouth and the phone, from the sound alone."""
+        said, clean = self.expected(speech).float(), self.standard(batch.motion)
+        size = (self.mouth.sum() * clean.shape[0] * clean.shape[1]).clamp(min=1.0)
+        expected = ((said - clean) * self.mouth).square().sum() / size
+        lips = self._lips(said, clean, torch.ones_like(batch.phones, dtype=torch.bool))
+        named = self.phone(speech).float().flatten(0, 1)
+        known = bool((batch.phones >= 0).any())
+        phones = named.sum() * 0.0
+        if known:
+            phones = F.cross_entropy(named, batch.phones.flatten(), ignore_index=-1)
+        loss = EXPECTED_WEIGHT * expected + LIPS_WEIGHT * lips + PHONE_WEIGHT * phones
+        terms = {"expected": expected, "expected_lips": lips, "phones": phones}
+        return {"loss": loss} | {name: term.detach() for name, term in terms.items()}
+
+    # ---- sampling ----
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        features: SpeechFeatures,
+        *,
+        start: Motion | None = None,
+        style: str | None = None,
+        speed: float | None = 1.0,
+        amplitude: float = 1.0,
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> Motion:
+        """Motion for a whole voice; its first frame is `start`'s where given.
+
+        `style`: one of the config's, or None; `speed`: of the hands, 1 usual; `amplitude` scales the moves of
+        hands, head and body about the start (0: none); the same seed gives the same motion.
+        """
+        rows = torch.cat(
+            list(self._windows(features, start, self._style(style), speed, seed, steps))
+        )
+        first = rows[0] if start is not None else self.mean.cpu()
+        rows = _scaled(smooth(rows), first, amplitude)
+        motion = unpack(
+            rows,
+            features.fps,
+            visibility=None if start is None else start.visibility[:1].expand(len(rows), 2).clone(),
+            betas=None if start is None else start.betas,
+        )
+        if motion.face is None:
+            return motion
+        return replace(motion, face=full_blinks(rest_gate(motion.face, features), features.fps))
+
+    def _style(self, name: str | None) -> int:
+        if name is None:
+            return -1
+        if name not in self.config.styles:
+            raise ValueError(f"unknown style {name!r}; give one of {', '.join(self.config.styles)}")
+        return self.config.styles.index(name)
+
+    def _windows(
+        self,
+        features: SpeechFeatures,
+        start: Motion | None,
+        style: int,
+        speed: float | None,
+        seed: int,
+        steps: int | None,
+    ) -> Iterator[Float[Tensor, "f c"]]:
+        """New rows, window after window; every window draws its whole noise, so that none depends on the length."""
+        generator = torch.Generator().manual_seed(seed)
+        device = self.mean.device
+        speech = features.values.flatten(1).to(device)
+        size, prefix = self.config.window, self.config.prefix
+        hints = self.config.hints
+        known = torch.zeros(0, len(self.mean), device=device)
+        if start is not None:
+            known = self.standard(pack(start, hints=hints)[:1].to(device))
+        seen = torch.ones(1, size, 2, device=device)
+        if start is not None:
+            seen = seen * start.visibility[:1].to(device)
+        done, total = 0, len(speech)
+        while done < total:
+            begin = max(done - prefix, 0)
+            part = _padded(speech[begin : begin + size], size)
+            noise = torch.randn(size, len(self.mean), generator=generator).to(device)
+            rows = self._window(noise, part, known, seen, style, speed, steps)
+            fresh = rows[done - begin : min(size, total - begin)]
+            known = rows[-prefix:]
+            done += len(fresh)
+            yield self.natural(fresh).cpu()
+
+    def _window(
+        self,
+        noise: Float[Tensor, "f c"],
+        speech: Float[Tensor, "f d"],
+        prefix: Float[Tensor, "p c"],
+        seen: Float[Tensor, "1 f 2"],
+        style: int,
+        speed: float | None,
+        steps: int | None,
+    ) -> Float[Tensor, "f c"]:
+        """One window of standardised rows that begins with `prefix`."""
+        device = noise.device
+        size = len(noise)
+        known = (torch.arange(size, device=device) < len(prefix))[None]
+        clean = F.pad(prefix, (0, 0, 0, size - len(prefix)))[None]
+        noise = (noise * (1.0 - (1.0 - MOUTH_NOISE) * self.mouth))[None]
+
+        def denoise(noisy: Tensor, time: Tensor, *, heard: bool) -> Tensor:
+            told = style if heard else -1
+            return self._clean_rows(
+                torch.where(known[..., None], clean, noisy),
+                time,
+                speech=speech[None],
+                heard=torch.full((1,), heard, device=device),
+                known=known,
+                seen=seen,
+                style=torch.full((1,), told, device=device),
+                speed=torch.full((1,), math.nan if speed is None else speed, device=device),
+            )
+
+        scale = self.config.guidance + (1.0 - self.config.guidance) * self.mouth
+        denoiser = guided(
+            lambda x, t: denoise(x, t, heard=True),
+            lambda x, t: denoise(x, t, heard=False),
+            1.0 if self.config.guidance == 1.0 else scale,
+        )
+        rows = final(sample(denoiser, noise, self.process, steps=steps or self.config.steps))
+        return torch.where(known[..., None], clean, rows)[0]
+
+
+class SpeechMotion(nn.Module):
+    """The speech encoder and stage 1, trained together; keys are those of their weights file."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.speech = SpeechEncoder(config.speech)
+        self.motion = MotionStage(config)
+
+    def loss(self, batch: MotionBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """`MotionStage.loss` on encoded sound; the transformer sees a share of the windows."""
+        speech = self.speech(batch.sound)
+        count = max(1, round(DIFFUSED_SHARE * len(speech)))
+        terms = self.motion.loss(speech[:count], _first(batch, count), generator)
+        heard = self.motion.speech_loss(speech, batch)
+        return terms | heard | {"loss": terms["loss"] + heard["loss"]}
+
+
+def _first(batch: MotionBatch, count: int) -> MotionBatch:
+    """The first windows of a batch."""
+    return MotionBatch(**{f.name: getattr(batch, f.name)[:count] for f in fields(batch)})
+
+
+def _padded(rows: Float[Tensor, "n d"], size: int) -> Float[Tensor, "size d"]:
+    """The last row repeated until the window is full."""
+    return rows if len(rows) == size else torch.cat((rows, rows[-1:].expand(size - len(rows), -1)))
+
+
+def _scaled(
+    rows: Float[Tensor, "f c"], about: Float[Tensor, " c"], amplitude: float
+) -> Float[Tensor, "f c"]:
+    """Hands, head and body (not the face) moved by `amplitude` times as much about one pose."""
+    if amplitude == 1.0:
+        return rows
+    scaled = about + amplitude * (one_hemisphere(rows, about) - about)
+    if rows.shape[-1] > HAND_ROW:
+        scaled[:, FACE] = rows[:, FACE]
+    return scaled

@@ -1,0 +1,87 @@
+"""Where forearms and hands are, to the pixel: the networks' coarse masks, sharpened by the picture's own edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from emo2.portrait.looking import Hand, Scene
+
+_GUIDE_SIDE = 640
+"""The picture's long side while masks are sharpened."""
+_FOREARMS = (4, 7)
+"""Their numbers among the parts: left, right."""
+
+
+def limb_masks(
+    image: Float[Tensor, "3 h w"],
+    scene: Scene,
+    hands: Sequence[Hand | None],
+    present: tuple[bool, bool],
+) -> Float[Tensor, "4 h w"]:
+    """Left forearm with sleeve, left hand, right forearm, right hand, 0..1; zero where a hand is absent."""
+    height, width = image.shape[-2:]
+    shrink = min(1.0, _GUIDE_SIDE / max(height, width))
+    small = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    guide = functional.interpolate(image[None], small, mode="bilinear", antialias=True)[0]
+    coarse = torch.zeros(4, *small)
+    parts = _parts(scene, small, shrink)
+    for index, (hand, sure) in enumerate(zip(hands, present, strict=True)):
+        if hand is None or not sure:
+            continue
+        cells = hand.masks.shape[-1]
+        close = torch.cat([hand.masks, _window(cells)[None]])
+        palm, arm, weight = hand.square.scaled(shrink).uncrop(close, small)
+        coarse[2 * index] = weight * arm + (1 - weight) * parts[index]
+        coarse[2 * index + 1] = palm
+    fine = _guided(guide, coarse, radius=max(2, round(0.012 * max(small))))
+    fine = ((fine - 0.5) * 1.8 + 0.5).clamp(0, 1)
+    return functional.interpolate(fine[None], (height, width), mode="bilinear")[0]
+
+
+def _parts(scene: Scene, size: tuple[int, int], shrink: float) -> Float[Tensor, "2 h w"]:
+    """Probability of left and right forearm, from the narrowest look that covers the place."""
+    total = torch.zeros(2, *size)
+    for square, maps in reversed(list(zip(scene.squares, scene.maps, strict=True))):
+        forearms = maps.parts[0].float().softmax(0)[list(_FOREARMS)]
+        window = _window(maps.parts.shape[-1])[None]
+        *found, weight = square.scaled(shrink).uncrop(torch.cat([forearms, window]), size)
+        total = weight * torch.stack(found) + (1 - weight) * total
+    return total
+
+
+def _window(cells: int) -> Float[Tensor, "s s"]:
+    """1 inside, falling to 0 at the border: crops fade into what lies around them."""
+    ramp = torch.linspace(0, 1, cells)
+    edge = (torch.minimum(ramp, 1 - ramp) * 8).clamp(0, 1)
+    return torch.minimum(edge[:, None], edge[None])
+
+
+def _guided(
+    guide: Float[Tensor, "3 h w"],
+    mask: Float[Tensor, "c h w"],
+    *,
+    radius: int,
+    smooth: float = 4e-3,
+) -> Float[Tensor, "c h w"]:
+    """Guided filter on a grey guide (He, Sun, Tang 2010, eq. 5 and 6): edges move to the picture's."""
+
+    def mean(x: Tensor) -> Tensor:
+        for size, pad in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
+            x = functional.avg_pool2d(x, size, 1, pad, count_include_pad=False)
+        return x
+
+    results = []
+    for (
+        channel
+    ) in guide:  # the colour that knows the edge best decides, by its share of the variance
+        grey = channel[None]
+        mean_grey, mean_mask = mean(grey), mean(mask)
+        variance = mean(grey * grey) - mean_grey**2
+        slope = (mean(grey * mask) - mean_grey * mean_mask) / (variance + smooth)
+        results.append(mean(slope) * grey + mean(mean_mask - slope * mean_grey))
+    return torch.stack(results).mean(0)

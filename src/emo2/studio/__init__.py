@@ -1,0 +1,1 @@
+"""The studio: licence-clean film of made-up people who speak, with exact labels (design §8)."""

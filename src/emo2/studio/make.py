@@ -1,0 +1,228 @@
+"""Shards: people by seed, filmed with every label, one safetensors file a group of people.
+
+A seed gives the same person and frames wherever it is rendered, so that any number of workers can share a range.
+
+A file holds N people with K frames each, seen in a view of 256 pixels; positions are in sides of the view.
+
+| tensor | shape | what |
+|---|---|---|
+| `reference`, `frames` | N 3 256 256; N K 3 256 256 | RGB, uint8 |
+| `flow` | N K 2 64 64 | backward, x and y: place in the reference = own place + flow |
+| `visibility` | N K 64 64 | share of the cell that the reference shows, 255 for all |
+| `actions`, `head`, `body` | N K 52, 6, 6 | channels of `signals`; `reference_...` those of the reference |
+| `face_points`, `face_box` | N K+1 68 2; 4 | iBUG-68; index 0 is the reference, as in all rows below |
+| `body_points`, `hand_points` | N K+1 8 3; 2 21 3 | x, y, and 1 where seen |
+| `hands` | N K+1 2 67 | left, right; as in `Motion.hands` |
+| `parts` | N K+1 128 128 | index into `people.PART_NAMES` |
+| `phones`, `samples` | N K; N n | takes only: the voice from `start_s` before the first frame on |
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy import ndarray
+from numpy.random import Generator
+from safetensors.numpy import save_file
+
+from emo2.studio import labels
+from emo2.studio.acting import first_pose, next_pose
+from emo2.studio.assets import Library
+from emo2.studio.casting import Casting, cast
+from emo2.studio.develop import Development
+from emo2.studio.gesturing import first_arms, next_arms
+from emo2.studio.people import Person
+from emo2.studio.pose import ArmPose, Pose
+from emo2.studio.render import Renderer, still
+from emo2.studio.scene import Camera, background, lights
+from emo2.studio.takes import LEAD_S, SAMPLE_RATE, Take, find_take
+from emo2.studio.views import View, choose_camera
+
+Kind = Literal["poses", "takes"]
+
+log = logging.getLogger(__name__)
+
+FIRST_TEST_SEED = 900_000
+"""From here on people are for tests: they wear and have what training people never do."""
+FORMAT = 1
+_SIZE, _TRACE = 256, 128
+_LOW_M = {"face": -0.3, "body": -1.15}
+"""Lowest height that is built, from the base of the neck."""
+
+
+FRAMES = {"face": 12, "body": 6}
+"""Frames of a person, beside the reference; a take always has `TAKE_FRAMES`."""
+TAKE_FRAMES = 12
+_PEOPLE = 16
+"""In one file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to film."""
+
+    view: View = "face"
+    kind: Kind = "poses"
+    voices: Path | None = None
+    """Recordings to perform beside synthetic voices (takes)."""
+
+    @property
+    def frames(self) -> int:
+        """Of every person, beside the reference."""
+        return TAKE_FRAMES if self.kind == "takes" else FRAMES[self.view]
+
+
+def make_shards(
+    out: Path,
+    *,
+    view: View = "face",
+    kind: Kind = "poses",
+    seeds: Sequence[int],
+    assets: Path | None = None,
+    voices: Path | None = None,
+) -> Iterator[Path]:
+    """Film the people of `seeds` into files under `out`; files that are there already are skipped."""
+    os.environ.setdefault(
+        "LP_NUM_THREADS", "0"
+    )  # software GL in this thread: workers scale by process
+    out.mkdir(parents=True, exist_ok=True)
+    order = Order(view=view, kind=kind, voices=voices)
+    stage: _Stage | None = None
+    for k in range(0, len(seeds), _PEOPLE):
+        group = list(seeds[k : k + _PEOPLE])
+        name = view if kind == "poses" else f"{view}-takes"
+        path = out / f"{name}-{group[0]:07d}-{len(group):03d}.safetensors"
+        if not path.exists():
+            stage = stage or _Stage(Library(assets), order, out)
+            started = time.perf_counter()
+            _write(path, [stage.film(seed) for seed in group], group, order)
+            taken = (time.perf_counter() - started) / (len(group) * (order.frames + 1))
+            log.info("%s: %.0f ms a frame", path.name, taken * 1000)
+        yield path
+
+
+def _write(path: Path, people: list[dict[str, ndarray]], seeds: list[int], order: Order) -> None:
+    tensors = {
+        name: np.ascontiguousarray(np.stack([p[name] for p in people])) for name in people[0]
+    }
+    facts: dict[str, object] = {
+        "format": FORMAT,
+        "view": order.view,
+        "kind": order.kind,
+        "seeds": seeds,
+    }
+    if order.kind == "takes":
+        facts |= {"fps": 25.0, "sample_rate": SAMPLE_RATE, "start_s": LEAD_S}
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata={k: json.dumps(v) for k, v in facts.items()})
+    part.replace(path)
+
+
+class _Stage:
+    """A renderer and what films one person after the other."""
+
+    def __init__(self, library: Library, order: Order, out: Path) -> None:
+        self.library, self.order = library, order
+        self.voice_cache = out / "voices"
+        self.renderer = Renderer((_SIZE, _SIZE), trace=(_TRACE, _TRACE), supersample=1.3)
+
+    def film(self, seed: int) -> dict[str, ndarray]:
+        """One person: reference and frames with their labels."""
+        rng = np.random.default_rng(seed)
+        person = cast(
+            rng,
+            Casting(
+                library=self.library, is_test=seed >= FIRST_TEST_SEED, low_m=_LOW_M[self.order.view]
+            ),
+        )
+        view = choose_camera(rng, person, self.order.view)
+        if self.order.kind == "poses":
+            return self._shoot(rng, person, view, self._poses(rng, person))
+        take = find_take(
+            rng, seed, self.order.frames, voices=self.order.voices, cache=self.voice_cache
+        )
+        reference = _before(rng, take)
+        poses = [reference, *take.poses(reference)]
+        return {
+            **self._shoot(rng, person, view, poses),
+            "phones": take.phones,
+            "samples": take.samples,
+        }
+
+    def _poses(self, rng: Generator, person: Person) -> list[Pose]:
+        arms = first_arms(rng)
+        reference = replace(first_pose(rng), arms=arms.poses(person))
+        poses = [reference]
+        for _ in range(self.order.frames):
+            pose = next_pose(rng, reference)[1]
+            if self.order.view == "body":
+                pose = replace(pose, arms=next_arms(rng, arms).poses(person))
+            poses.append(pose)
+        return poses
+
+    def _shoot(
+        self, rng: Generator, person: Person, view: Camera, poses: list[Pose]
+    ) -> dict[str, ndarray]:
+        actor = self.renderer.actor(person)
+        light, behind = lights(rng), background(rng, _SIZE, _SIZE)
+        places = labels.body_places(person)
+        pictures, flows, seen, parts, points, body, hands, numbers = ([] for _ in range(8))
+        for k, pose in enumerate(poses):
+            posed = still(person, pose, view)
+            if k == 0:
+                trace = actor.set_reference(posed, view)
+            else:
+                actor.pose(posed)
+                trace = actor.trace(view)
+                flow, visible = labels.grid_flow(trace)
+                flows.append(flow)
+                seen.append(visible)
+            pictures.append(actor.draw(view, light, behind))
+            parts.append(labels.part_grid(trace))
+            points.append(labels.face_points(posed, places))
+            body.append(labels.body_points(person, posed, view, trace))
+            hands.append(labels.hand_points(person, posed, view, trace))
+            numbers.append(np.stack([posed.bones.hand_numbers(side) for side in (0, 1)]))
+        actor.release()
+        developed = Development(rng)(np.stack(pictures)).transpose(0, 3, 1, 2)
+        return {
+            "reference": developed[0],
+            "frames": developed[1:],
+            "flow": np.stack(flows).astype(np.float16),
+            "visibility": np.stack(seen),
+            "parts": np.stack(parts),
+            "face_points": np.stack(points),
+            "face_box": np.stack([labels.face_box(p) for p in points]),
+            "body_points": np.stack(body),
+            "hand_points": np.stack(hands),
+            "hands": np.stack(numbers),
+            **_conditions(poses),
+        }
+
+
+def _before(rng: Generator, take: Take) -> Pose:
+    """The photo a take goes on from: the performer at rest, with a face of its own."""
+    hands = take.opening.hands[0].numpy()
+    pole = np.array([rng.uniform(0.1, 1.0), -0.8, rng.uniform(-1.0, -0.3)])
+    return replace(
+        first_pose(rng), arms=(ArmPose(hand=hands[0], pole=pole), ArmPose(hand=hands[1], pole=pole))
+    )
+
+
+def _conditions(poses: list[Pose]) -> dict[str, ndarray]:
+    table = {
+        "actions": np.stack([p.actions for p in poses]),
+        "head": np.stack([p.head for p in poses]),
+        "body": np.stack([p.body for p in poses]),
+    }
+    out = {name: values[1:].astype(np.float32) for name, values in table.items()}
+    out |= {f"reference_{name}": values[0].astype(np.float32) for name, values in table.items()}
+    return out

@@ -1,0 +1,304 @@
+"""Cutting arms into planes: alpha from masks, colours without background in them, and the parts that move.
+
+Part of the arm layers (design §6); runs once per photo.  All arrays lie over one box of the photo, float32,
+colours in 0..1 until they become a `Plane`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from emo2.video import layer_paint
+from emo2.video.layer_masks import Limb, folds, foreshortened, pixel_grid, segment_distance
+from emo2.video.layer_motion import Field
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels."""
+
+_FIELD_STRIDE = 4
+_PLANE_MELT = (0.05, 0.2)
+"""Between these shares of the upper arm, from the shoulder, the plane takes over from the body ..."""
+_GAP_MELT = (0.22, 0.42)
+"""... here the gap behind it opens: later, so that no gap shows through the plane's soft beginning ..."""
+_SWING = 0.2
+"""... and from here on the upper arm moves."""
+_EDGE = 3
+"""Pixels on either side of a mask's edge that may be mixed, at a shoulder width of 300 pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane:
+    """A cut-out with its own colours beyond its edge."""
+
+    colour: Float32[np.ndarray, "h w 4"]
+    """Premultiplied RGBA, RGB in [-1, 1]."""
+    box: Box
+    field: Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One arm of the photo, ready to move."""
+
+    limb: Limb
+    planes: tuple[Plane, ...]
+    """In the order of drawing: the whole arm; or the upper arm, then forearm and hand, where these lie before it."""
+    stretch: float
+    """Pixels by which hand and elbow may part."""
+
+
+def matte(
+    image: Float32[np.ndarray, "h w 3"], mask: Float32[np.ndarray, "h w"], unit: float
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w 3"]]:
+    """Alpha and foreground colour of a mask: near its edge a pixel is seen as a mix of in- and outside.
+
+    alpha = (I - B)(F - B) / |F - B|^2 with F and B spread from surely inside and outside; where they are
+    alike the smoothed mask stands.
+    """
+    edge = max(2, round(_EDGE * unit / 300))
+    smooth = cv2.GaussianBlur(mask, (0, 0), 0.5 * edge)
+    hard = (smooth > 0.5).astype(np.uint8)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * edge + 1,) * 2)
+    inside, outside = cv2.erode(hard, kernel), 1 - cv2.dilate(hard, kernel)
+    fore = layer_paint.spread(image, inside.astype(np.float32))
+    behind = layer_paint.spread(image, outside.astype(np.float32))
+    gap = fore - behind
+    contrast = (gap * gap).sum(-1)
+    mix = ((image - behind) * gap).sum(-1) / np.maximum(contrast, 1e-4)
+    trust = contrast / (contrast + 0.03)
+    band = cv2.GaussianBlur(trust * mix.clip(0, 1) + (1 - trust) * smooth, (0, 0), 0.6)
+    alpha = np.where(inside > 0, 1.0, np.where(outside > 0, 0.0, band)).astype(np.float32)
+    keep = np.clip((alpha - 0.9) / 0.1, 0, 1)[..., None]
+    return alpha, (keep * image + (1 - keep) * fore).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bones:
+    """Distances (pixels) to the arm's parts, and places along its bones, over the box."""
+
+    hand: Float32[np.ndarray, "h w"]
+    fore: Float32[np.ndarray, "h w"]
+    along_fore: Float32[np.ndarray, "h w"]
+    """0 at the elbow, 1 at the wrist."""
+    upper: Float32[np.ndarray, "h w"]
+    along_upper: Float32[np.ndarray, "h w"]
+    """0 at the shoulder, 1 at the elbow."""
+
+
+def measure(shape: tuple[int, int], limb: Limb, origin: tuple[int, int]) -> Bones:
+    """`Bones` over a box of that shape."""
+    grid = pixel_grid(shape) + np.array(origin, np.float32)
+    hull = np.zeros(shape, np.uint8)
+    points = (limb.hand - np.array(origin, np.float32)).astype(np.int32)
+    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    fore, along_fore = segment_distance(grid, limb.elbow, limb.wrist)
+    upper, along_upper = segment_distance(grid, limb.shoulder, limb.elbow)
+    return Bones(
+        hand=cv2.distanceTransform(1 - hull, cv2.DIST_L2, 5),
+        fore=fore, along_fore=along_fore, upper=upper, along_upper=along_upper,
+    )  # fmt: skip
+
+
+def _from_top(bones: Bones, arm: Bool[np.ndarray, "h w"]) -> Bones:
+    """The upper arm counted from where the mask begins: a sleeve cut off further down must still begin at rest."""
+    upper = bones.along_upper[arm & (bones.upper < bones.fore) & (bones.along_upper < 1)]
+    if len(upper) == 0:
+        return bones
+    top = float(np.clip(np.quantile(upper, 0.02), 0, 0.6))
+    return replace(bones, along_upper=((bones.along_upper - top) / (1 - top)).astype(np.float32))
+
+
+def hand_share(bones: Bones, limb: Limb, reach: float) -> Float32[np.ndarray, "h w"]:
+    """Skinning share of the hand: 1 at the hand, falling along the forearm, and over `reach` shoulder widths."""
+    unit = limb.unit
+    near = 1 - _ease(bones.hand, 0.02 * unit, reach * unit)
+    owner = _ease(bones.upper / (bones.upper + bones.fore + 1e-3), 0.3, 0.7)
+    along = np.clip(bones.along_fore, 0, 1) * owner if not limb.pinned_elbow else 0 * near
+    if foreshortened(limb):
+        # Linear from shoulder to hand: what is straight stays straight, and a raised thumb pulls no shoulder.
+        core = 1 - _ease(bones.hand, 0.02 * unit, 0.08 * unit)
+        near = np.maximum(core, np.clip((bones.along_upper - 0.1) / 0.75, 0, 1))
+    share = np.maximum(near, along)
+    if limb.pinned_elbow:  # still around the pin, where the arm leaves what can be moved
+        share = share * _ease(bones.upper, 0.1 * unit, 0.4 * unit)
+    return cv2.GaussianBlur(share.astype(np.float32), (0, 0), 0.02 * unit)
+
+
+def _turn_share(bones: Bones, limb: Limb) -> Float32[np.ndarray, "h w"]:
+    """The wrist turns the hand, not the arm."""
+    return 1 - _ease(bones.hand, 0.02 * limb.unit, 0.16 * limb.unit)
+
+
+def fore_part(
+    image: Float32[np.ndarray, "h w 3"], arm: Bool[np.ndarray, "h w"], limb: Limb, bones: Bones
+) -> Bool[np.ndarray, "h w"]:
+    """Forearm and hand, where they lie before the upper arm: by bones and along the edge between."""
+    unit = limb.unit
+    width = (
+        0.1 - 0.04 * np.clip(bones.along_fore, 0, 1)
+    ) * unit  # a forearm is thinner at the wrist
+    front = (bones.hand < 0.01 * unit) | (bones.fore < 0.6 * width)
+    back = arm & (bones.hand > 0.06 * unit) & (bones.fore > 1.2 * width)
+    grown = arm & _watershed(image, front, back, ~arm)
+    # Crumbs that hang neither with the hand nor with the upper arm are fingers.
+    rest = arm & ~_hanging_together(grown, front)
+    return arm & ~_hanging_together(rest, back & (bones.hand > 0.1 * unit))
+
+
+def _elbow_fade(limb: Limb) -> float:
+    """Share of the forearm over which it takes over from the upper arm's plane."""
+    length = float(np.linalg.norm(limb.wrist - limb.elbow))
+    return min(0.5, max(0.25, 0.04 * limb.unit / max(length, 1.0)))
+
+
+def _hanging_together(
+    mask: Bool[np.ndarray, "h w"], seeds: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+    """The pieces of a mask that hold a good part of the seeds, smoothed."""
+    smooth = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)) > 0
+    _, labels = cv2.connectedComponents((smooth | (mask & seeds)).astype(np.uint8), connectivity=4)
+    held = np.bincount(labels[seeds & (labels > 0)], minlength=labels.max() + 1)
+    return (held > 0.1 * max(held.sum(), 1))[labels] & (labels > 0)
+
+
+def _watershed(
+    image: np.ndarray, front: np.ndarray, back: np.ndarray, other: np.ndarray
+) -> Bool[np.ndarray, "h w"]:
+    """Grows `front` and `back` until they meet at the strongest edge between them."""
+    marks = np.zeros(front.shape, np.int32)
+    marks[back], marks[front], marks[other & ~front] = 2, 1, 3
+    picture = np.ascontiguousarray((image * 255).clip(0, 255).astype(np.uint8))
+    cv2.watershed(cv2.GaussianBlur(picture, (0, 0), 1.5), marks)
+    # Watershed lines belong to nobody, and so does the rim beside `other`: they go to the nearer part.
+    to_front, to_back = (
+        cv2.distanceTransform((marks != label).astype(np.uint8), cv2.DIST_L2, 5) for label in (1, 2)
+    )
+    return to_front <= to_back
+
+
+def plane(
+    colour: Float32[np.ndarray, "h w 3"],
+    alpha: Float32[np.ndarray, "h w"],
+    weights: tuple[Float32[np.ndarray, "h w"], ...],
+    origin: tuple[int, int],
+) -> Plane | None:
+    """The cut-out around what alpha shows (None where it shows nothing); `weights`: shares as in `Field`."""
+    rows, columns = np.nonzero(alpha.max(1) > 0.004)[0], np.nonzero(alpha.max(0) > 0.004)[0]
+    if len(rows) == 0:
+        return None
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    a = alpha[y0:y1, x0:x1, None]
+    premultiplied = np.dstack([(2 * colour[y0:y1, x0:x1] - 1) * a, a]).astype(np.float32)
+    step = _FIELD_STRIDE
+    height, width = (max(1, side // step) for side in alpha.shape)
+    whole = np.dstack(weights)[: height * step, : width * step]
+    coarse = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+    field = Field(weights=coarse, origin=origin, stride=step)
+    box = (origin[0] + x0, origin[1] + y0, origin[0] + x1, origin[1] + y1)
+    return Plane(colour=premultiplied, box=box, field=field)
+
+
+def cut(
+    image: Float32[np.ndarray, "h w 3"],
+    mask: Float32[np.ndarray, "h w"],
+    limb: Limb,
+    origin: tuple[int, int],
+) -> tuple[Arm, Float32[np.ndarray, "h w"]]:
+    """The arm's planes and the alpha of all that moves; an arm without planes shows nothing."""
+    alpha, colour = matte(image, mask, limb.unit)
+    bones = _from_top(measure(mask.shape, limb, origin), mask > 0.5)
+    if folds(limb):
+        planes, moved = _cut_folded(image, mask > 0.5, (colour, alpha), limb, bones, origin)
+        stretch = 0.6 * float(np.linalg.norm(limb.wrist - limb.elbow))
+    else:
+        share = hand_share(bones, limb, 0.5 if limb.pinned_elbow else 0.3)
+        if limb.pinned_elbow:
+            begins, opens, swing = _ease(share, 0, 0.05), _ease(share, 0.02, 0.1), 0 * share
+        else:
+            begins = np.maximum(_ease(bones.along_upper, *_PLANE_MELT), _ease(share, 0.1, 0.3))
+            opens = np.maximum(_ease(bones.along_upper, *_GAP_MELT), _ease(share, 0.3, 0.5))
+            swing = np.clip((bones.along_upper - 0.1) / 0.9, 0, 1).astype(np.float32)
+            share = share * begins
+        planes = [plane(colour, alpha * begins, (share, swing, _turn_share(bones, limb)), origin)]
+        moved = alpha * opens
+        stretch = 0.6 * max(float(np.linalg.norm(limb.wrist - limb.elbow)), 0.4 * limb.unit)
+    kept = tuple(p for p in planes if p is not None)
+    return Arm(limb=limb, planes=kept, stretch=stretch), moved.astype(np.float32)
+
+
+def _cut_folded(
+    image: Float32[np.ndarray, "h w 3"],
+    arm: Bool[np.ndarray, "h w"],
+    cutout: tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]],
+    limb: Limb,
+    bones: Bones,
+    origin: tuple[int, int],
+) -> tuple[list[Plane | None], Float32[np.ndarray, "h w"]]:
+    """Upper arm, completed where hand and forearm hide it, and these before it."""
+    colour, alpha = cutout
+    unit, fade = limb.unit, _elbow_fade(limb)
+    front = fore_part(image, arm, limb, bones)
+    front_alpha, front_colour = matte(image, front.astype(np.float32), unit)
+    begins = np.clip(np.maximum(bones.along_fore / fade, 1 - bones.hand / (0.1 * unit)), 0, 1)
+    inside = front_alpha * begins
+    rim = np.ones((2 * max(2, round(unit / 100)) + 1,) * 2, np.uint8)
+    seen = arm & (cv2.dilate((front & (begins > 0.02)).astype(np.uint8), rim) == 0)
+    hidden = layer_paint.along_bone(
+        colour, seen & (alpha > 0.95), limb.elbow - limb.shoulder, limb.radius
+    )
+    elbow = (1 - _ease(bones.along_fore, 0.8 * fade, 2.5 * fade)) * _ease(
+        bones.hand, 0.04 * unit, 0.1 * unit
+    )
+    elbow = np.where(bones.fore < 0.12 * unit, elbow, 0)
+    clear = np.maximum(cv2.blur(seen.astype(np.float32), (7, 7)), elbow)[..., None]
+    behind_colour = clear * colour + (1 - clear) * hidden
+    width = np.quantile(bones.upper[seen], 0.9) if seen.any() else limb.radius
+    behind = arm & (
+        ~front
+        | (begins < 0.98)
+        | ((bones.upper < min(width, 1.3 * limb.radius)) & (bones.along_upper < 1.05))
+    )
+    shape = _blur_inside(behind.astype(np.float32), arm, max(1.0, unit / 300))
+    shape = alpha * _extend(shape, arm)
+    still = np.zeros_like(alpha)
+    planes = [
+        plane(
+            behind_colour, shape * _ease(bones.along_upper, *_PLANE_MELT),
+            (still, _ease(bones.along_upper, _SWING, 1), still), origin,
+        ),
+        plane(
+            front_colour, inside,
+            (hand_share(bones, limb, 0.16), still + 1, _turn_share(bones, limb)), origin,
+        ),
+    ]  # fmt: skip
+    return planes, np.maximum(inside, shape * _ease(bones.along_upper, *_GAP_MELT))
+
+
+def _blur_inside(
+    values: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"], radius: float
+) -> Float32[np.ndarray, "h w"]:
+    """Gaussian mean over the region only, so that its rim is not thinned."""
+    weight = region.astype(np.float32)
+    total = cv2.GaussianBlur(values * weight, (0, 0), radius)
+    return (total / np.maximum(cv2.GaussianBlur(weight, (0, 0), radius), 1e-3)).clip(0, 1)
+
+
+def _ease(
+    values: Float32[np.ndarray, "h w"], low: float, high: float
+) -> Float32[np.ndarray, "h w"]:
+    """Smoothstep from 0 at `low` to 1 at `high`."""
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return (t * t * (3 - 2 * t)).astype(np.float32)
+
+
+def _extend(
+    share: Float32[np.ndarray, "h w"], arm: Bool[np.ndarray, "h w"]
+) -> Float32[np.ndarray, "h w"]:
+    """The share continued over the soft edge outside the arm."""
+    weight = arm.astype(np.float32)
+    wide = cv2.blur(share * weight, (9, 9)) / np.maximum(cv2.blur(weight, (9, 9)), 1e-3)
+    return np.where(arm, share, wide.clip(0, 1)).astype(np.float32)

@@ -1,0 +1,169 @@
+"""How arm layers move: from stage-1 hands to 2-D poses anchored at the photo, and the warp of a pose.
+
+Part of the arm layers (design §6).  A layer shows honestly what stays near the photo's own pose (measured:
+about 10 % of the picture's height and 30 degrees in the plane), so poses are softly limited to that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from emo2.guidance import Camera
+from emo2.signals import Motion, Portrait
+
+POSE = ("wrist_x", "wrist_y", "turn", "log_scale", "elbow_x", "elbow_y")
+"""Order of a 2-D arm pose: pixels, radians (clockwise in the image), natural logarithm, pixels."""
+
+MAX_SHIFT = 0.10
+"""Largest wrist shift, as a share of the picture's height."""
+MAX_TURN = float(np.radians(30))
+_DRIFT_S = 2.5
+"""Slower changes than this are drift and are taken out: the photo's pose is where hands rest."""
+_ELBOW_LAG_S = 0.06
+_ELBOW_SHARE = 0.3
+_VIEW_DISTANCE = 2.0
+"""Metres from camera to person, for the change of size of a hand that comes nearer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmPoses:
+    """Where the arms are, frame after frame, against the photo."""
+
+    values: Float[Tensor, "frames 2 6"]
+    """Left, right; channels as in `POSE`."""
+    bound: Bool[Tensor, "frames 2"]
+    """Where the wish went beyond what a layer can show and was held back."""
+    notes: tuple[str, ...] = ()
+
+
+def anchor(motion: Motion, portrait: Portrait, camera: Camera) -> ArmPoses:
+    """2-D poses of both arms: what `motion` does relative to its own slow course, about the photo's pose."""
+    frames, fps = len(motion), motion.fps
+    limit = MAX_SHIFT * portrait.size[0]
+    wrist = motion.hands[..., 64:67].double()
+    shift = _swing(wrist, fps)
+    pixels = shift[..., :2] * torch.as_tensor(camera.scale, dtype=torch.float64)
+    wish = pixels.norm(dim=-1)
+    turn = _swing(_plane_turn(motion.hands[..., :4].double()), fps)
+    pixels = _soft_limit(_within(pixels, limit), limit)
+    turn = _soft_limit(_within(turn, MAX_TURN), MAX_TURN)[..., 0]
+    nearer = (shift[..., 2] / _VIEW_DISTANCE).clamp(-0.06, 0.06)
+    elbow = _ELBOW_SHARE * _smooth(pixels, _ELBOW_LAG_S * fps)
+    values = torch.cat([pixels, turn[..., None], nearer[..., None], elbow], dim=-1)
+    seen = motion.visibility.double()[..., None]
+    values = values * _smooth(seen.expand(-1, -1, 1), 0.1 * fps)
+    bound = wish > limit
+    share = bound.float().mean().item() if frames else 0.0
+    notes = ()
+    if share > 0.02:
+        notes = (
+            f"hands wished to move beyond what the photo can show in {share:.0%} of the frames",
+        )
+    return ArmPoses(values=values.float(), bound=bound, notes=notes)
+
+
+def _within(values: Float[Tensor, "frames 2 c"], limit: float) -> Float[Tensor, "frames 2 c"]:
+    """Scaled down per hand where the large moves go far beyond the limit: else it would cut them all alike."""
+    if len(values) == 0:
+        return values
+    large = values.norm(dim=-1).quantile(0.95, dim=0)
+    return values * (1.2 * limit / large.clamp(min=1e-9)).clamp(max=1)[None, :, None]
+
+
+def _soft_limit(shift: Float[Tensor, "... c"], limit: float) -> Float[Tensor, "... c"]:
+    size = shift.norm(dim=-1, keepdim=True)
+    return shift * (limit * torch.tanh(size / limit) / size.clamp(min=1e-9))
+
+
+def _swing(values: Float[Tensor, "frames 2 c"], fps: float) -> Float[Tensor, "frames 2 c"]:
+    """Without the slow course, and starting at zero (the film begins with the photo's pose)."""
+    swing = values - _smooth(values, _DRIFT_S * fps)
+    if len(swing) == 0:
+        return swing
+    time_s = torch.arange(len(swing), dtype=torch.float64) / fps
+    return swing - swing[:1] * torch.exp(-time_s / 0.6)[:, None, None]
+
+
+def _smooth(values: Float[Tensor, "frames 2 c"], sigma: float) -> Float[Tensor, "frames 2 c"]:
+    """Gaussian mean over time (standard deviation in frames), ends held."""
+    if len(values) < 2 or sigma < 0.3:
+        return values
+    reach = min(int(np.ceil(3 * sigma)), 4 * len(values))
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    flat = values.double().reshape(len(values), -1).T[:, None]
+    flat = torch.nn.functional.pad(flat, (reach, reach), mode="replicate")
+    return torch.nn.functional.conv1d(flat, kernel[None, None])[:, 0].T.reshape(values.shape)
+
+
+def _plane_turn(quaternions: Float[Tensor, "frames 2 4"]) -> Float[Tensor, "frames 2 1"]:
+    """Turn of the wrist in the picture's plane since the first frame, radians, unwrapped (twist about z)."""
+    if len(quaternions) == 0:
+        return quaternions[..., :1]
+    w, x, y, z = quaternions.unbind(-1)
+    w0, x0, y0, z0 = (c[:1] for c in (w, x, y, z))
+    # q(t) * conj(q(0)): only the real and the z part are needed.
+    real = w * w0 + x * x0 + y * y0 + z * z0
+    about_z = -w * z0 + z * w0 - x * y0 + y * x0
+    angle = 2 * torch.atan2(about_z, real)
+    return torch.from_numpy(np.unwrap(angle.numpy(), axis=0))[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """How each place of the photo follows the arm's joints, on a coarse grid: smooth skinning weights."""
+
+    weights: Float32[np.ndarray, "h w 3"]
+    """Share of the hand's shift (0..1), of the elbow's in what is left (0: still as the shoulder), of its turn."""
+    origin: tuple[int, int]
+    """x, y of the grid's corner in pixels."""
+    stride: int
+
+    def at(self, points: Float32[np.ndarray, "h w 2"]) -> Float32[np.ndarray, "h w 3"]:
+        """Weights at pixel positions."""
+        x = (points[..., 0] - self.origin[0]) / self.stride - 0.5
+        y = (points[..., 1] - self.origin[1]) / self.stride - 0.5
+        return cv2.remap(
+            self.weights, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )  # fmt: skip
+
+
+def source_of(
+    target: Float32[np.ndarray, "h w 2"], field: Field, wrist: np.ndarray, pose: np.ndarray
+) -> Float32[np.ndarray, "h w 2"]:
+    """Photo positions of target positions in a pose: the inverse of the skinning, by iteration.
+
+    Forwards a point q goes to w + s R(q - w) + (1 - a) b e + a d: wrist w, hand share a, elbow share b,
+    elbow shift e, wrist shift d, turn R and size s growing with the third share.
+    """
+    shift, turn, zoom, elbow = pose[:2], float(pose[2]), float(pose[3]), pose[4:6]
+    source = target - shift
+    for step in range(10):
+        weights = field.at(source.astype(np.float32))
+        hand, upper = weights[..., :1], weights[..., 1:2]
+        arm = target - wrist - ((1 - hand) * upper * elbow + hand * shift)
+        rigid = weights[..., 2]
+        size = np.exp(-zoom * rigid)
+        cos, sin = np.cos(-turn * rigid) * size, np.sin(-turn * rigid) * size
+        x, y = arm[..., 0], arm[..., 1]
+        moved = wrist + np.stack([cos * x - sin * y, sin * x + cos * y], -1)
+        source = moved if step < 2 else 0.4 * source + 0.6 * moved
+    return source.astype(np.float32)
+
+
+def follow(pose: np.ndarray, stretch: float) -> np.ndarray:
+    """The pose with the elbow brought along where else the arm would stretch by more than `stretch` pixels."""
+    held = pose.copy()
+    rest = held[:2] - held[4:6]
+    size = float(np.linalg.norm(rest))
+    if size > stretch:
+        held[4:6] = held[:2] - rest * (stretch / size)
+    return held

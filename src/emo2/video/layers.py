@@ -1,0 +1,380 @@
+"""Arms and hands as layers: cut out of the photo once, moved by a 2-D skeleton, laid over the body frame.
+
+Design §6 "Layers".  Per photo: the gap behind the arms is painted, each arm becomes an upper-arm plane and a
+forearm-and-hand plane with soft edges and clean colours.  Per frame: gap, upper arms, forearms with hands.
+What cannot be separated surely stays still and is named in `Layers.notes`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from emo2.portrait.skin import stands_free, with_hands_by_skin
+from emo2.signals import HAND_SIDES, Portrait
+from emo2.video import layer_paint
+from emo2.video.layer_cut import Arm, Box, Plane, cut
+from emo2.video.layer_masks import (
+    Limb,
+    arm_mask,
+    fault,
+    find_limb,
+    limb_box,
+    overlooked,
+    person_mask,
+    segment_distance,
+)
+from emo2.video.layer_motion import follow, source_of
+
+_STRIDE = 8
+"""Pixels between the points at which a warp is computed; it is smooth in between."""
+_GAP_MARGIN = 6
+"""Pixels by which the painted gap is wider than the arms, at a shoulder width of 300 pixels."""
+_SURE = 0.6
+_UNSURE_POSE = np.array([0.6, 0.6, 0.3, 1, 0.6, 0.6], np.float32)
+"""Share of a pose (`POSE`) that a hand with less sure points makes."""
+_REST_REACH = 6.0
+"""Pixels of movement over which the planes let go of the photo's exact pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A part of the photo that arms hide."""
+
+    box: Box
+    colour: Float32[np.ndarray, "h w 4"]
+    """Premultiplied RGBA of what is behind, RGB in [-1, 1]."""
+    rest: Float32[np.ndarray, "h w 3"]
+    """What the planes at rest lack of the photo; fades in the first pixels of movement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """The moving arms of one photo; `arms` is empty where none can be moved."""
+
+    size: tuple[int, int]
+    arms: tuple[Arm, ...]
+    """In the order of drawing."""
+    gaps: tuple[Gap, ...]
+    clasped: bool
+    """The hands touch each other and move as one."""
+    notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def build(portrait: Portrait) -> Layers:
+        """Cut the arms out: about a second for a megapixel, once per photo."""
+        return _build(portrait)
+
+    @property
+    def moves(self) -> tuple[bool, bool]:
+        """Left, right: whether this arm moves."""
+        sides = {arm.limb.side for arm in self.arms}
+        return 0 in sides, 1 in sides
+
+    def compose(
+        self,
+        body_frame: Float[Tensor, "3 h w"],
+        body_flow: Float[Tensor, "2 h w"] | None,
+        pose: Float[Tensor, "2 6"],
+    ) -> Float[Tensor, "3 h w"]:
+        """`body_frame` (the photo warped by `body_flow`) with its arms in `pose`, a row of `ArmPoses.values`.
+
+        `body_flow` is backward, in pixels: photo position = own position + flow.
+        """
+        frame = body_frame.permute(1, 2, 0).cpu().numpy().copy(order="C")
+        flow = None
+        if body_flow is not None:
+            flow = np.ascontiguousarray(body_flow.permute(1, 2, 0).cpu().numpy())
+        self.lay(frame, flow, pose.cpu().numpy())
+        return torch.from_numpy(frame).permute(2, 0, 1).contiguous()
+
+    def lay(
+        self,
+        frame: Float32[np.ndarray, "h w 3"],
+        flow: Float32[np.ndarray, "h w 2"] | None,
+        pose: Float32[np.ndarray, "2 6"],
+    ) -> None:
+        """`compose` in place, for arrays with channels last."""
+        if not self.arms:
+            return
+        for gap in self.gaps:
+            _over(frame, _fetched(gap.colour, flow, gap.box), gap.box)
+        poses = self._held(pose)
+        for arm in self.arms:
+            for plane in arm.planes:
+                _lay_plane(frame, plane, arm.limb, flow, poses[arm.limb.side])
+        self._lay_rest(frame, flow, poses)
+
+    def _lay_rest(
+        self, frame: Float32[np.ndarray, "h w 3"], flow: np.ndarray | None, poses: np.ndarray
+    ) -> None:
+        sides = [arm.limb.side for arm in self.arms]
+        spans = [float(np.abs(arm.limb.hand - arm.limb.wrist).max()) for arm in self.arms]
+        turns = [np.abs(poses[s, 2:4]).max() * span for s, span in zip(sides, spans, strict=True)]
+        moved = max(float(np.abs(poses[sides][:, [0, 1, 4, 5]]).max()), *turns)
+        weight = 1 - moved / _REST_REACH
+        if weight > 0:
+            for gap in self.gaps:
+                part = _part(frame, gap.box)
+                part += weight * _fetched(gap.rest, flow, gap.box)
+
+    def _held(self, pose: np.ndarray) -> np.ndarray:
+        """The pose with touching hands moved as one and elbows brought along."""
+        held = pose.copy()
+        if self.clasped:
+            held[:, :4] = held[:, :4].mean(0) * np.array([0.6, 0.6, 0.3, 0.5], np.float32)
+            held[:, 4:] *= 0.6
+        for arm in self.arms:
+            side = arm.limb.side
+            if arm.limb.sureness < _SURE:
+                held[side] *= _UNSURE_POSE
+            if arm.limb.pinned_elbow:
+                held[side, 4:] = 0
+                size = float(np.linalg.norm(held[side, :2]))
+                held[side, :2] *= min(1.0, arm.stretch / max(size, 1e-6))
+            else:
+                held[side] = follow(held[side], arm.stretch)
+        return held
+
+
+def _part(picture: np.ndarray, box: Box) -> np.ndarray:
+    """A view of the box."""
+    return picture[box[1] : box[3], box[0] : box[2]]
+
+
+def _over(frame: np.ndarray, colour: np.ndarray, box: Box) -> None:
+    """A premultiplied RGBA picture over the frame in its box."""
+    clear = 1 - cv2.extractChannel(colour, 3)
+    part = frame[box[1] : box[3], box[0] : box[2]]
+    part *= cv2.merge([clear, clear, clear])
+    part += cv2.cvtColor(colour, cv2.COLOR_RGBA2RGB)
+
+
+def _fetched(picture: np.ndarray, flow: np.ndarray | None, box: Box) -> np.ndarray:
+    """The picture over a box, fetched from where the frame's flow points."""
+    if flow is None:
+        return picture
+    flow = _part(flow, box)
+    if np.abs(flow).max() < 0.02:
+        return picture
+    height, width = picture.shape[:2]
+    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return cv2.remap(
+        picture, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+
+
+def _ride(flow: np.ndarray | None, point: np.ndarray, radius: float) -> np.ndarray:
+    """Mean flow around a point: how the body carries the arm."""
+    if flow is None:
+        return np.zeros(2, np.float32)
+    height, width = flow.shape[:2]
+    x, y = int(np.clip(point[0], 0, width - 1)), int(np.clip(point[1], 0, height - 1))
+    r = max(1, round(radius))
+    return flow[max(0, y - r) : y + r + 1, max(0, x - r) : x + r + 1].reshape(-1, 2).mean(0)
+
+
+def _target(box: Box, reach: float, size: tuple[int, int]) -> tuple[Box, np.ndarray]:
+    """The plane's box grown by its largest move, and coarse positions over it (cell centres)."""
+    grow = int(np.ceil(reach)) + 2
+    x0, y0 = max(box[0] - grow, 0), max(box[1] - grow, 0)
+    x1, y1 = min(box[2] + grow, size[1]), min(box[3] + grow, size[0])
+    xs = x0 + (np.arange(-(-(x1 - x0) // _STRIDE), dtype=np.float32) + 0.5) * _STRIDE
+    ys = y0 + (np.arange(-(-(y1 - y0) // _STRIDE), dtype=np.float32) + 0.5) * _STRIDE
+    return (x0, y0, x1, y1), np.stack(np.meshgrid(xs, ys), -1)
+
+
+def _draw(frame: np.ndarray, plane: Plane, box: Box, source: np.ndarray) -> None:
+    """The plane over the frame's box; `source` are photo positions at the coarse points of `_target`."""
+    x0, y0, x1, y1 = box
+    full = (source.shape[1] * _STRIDE, source.shape[0] * _STRIDE)
+    # Interpolate the displacement, not the position: cv2.resize holds values beyond the outermost centres.
+    coarse = _target_points(box, source.shape[:2])
+    move = cv2.resize(source - coarse, full, interpolation=cv2.INTER_LINEAR)[: y1 - y0, : x1 - x0]
+    map_x = move[..., 0] + np.arange(x0, x1, dtype=np.float32) - plane.box[0]
+    map_y = move[..., 1] + np.arange(y0, y1, dtype=np.float32)[:, None] - plane.box[1]
+    colour = cv2.remap(plane.colour, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    _over(frame, colour, box)
+
+
+def _target_points(box: Box, shape: tuple[int, int]) -> np.ndarray:
+    xs = box[0] + (np.arange(shape[1], dtype=np.float32) + 0.5) * _STRIDE
+    ys = box[1] + (np.arange(shape[0], dtype=np.float32) + 0.5) * _STRIDE
+    return np.stack(np.meshgrid(xs, ys), -1)
+
+
+def _lay_plane(
+    frame: np.ndarray, plane: Plane, limb: Limb, flow: np.ndarray | None, pose: np.ndarray
+) -> None:
+    ride = _ride(flow, limb.shoulder, 0.1 * limb.unit)
+    span = float(np.linalg.norm(limb.hand - limb.wrist, axis=1).max()) + 0.1 * limb.unit
+    turning = (abs(pose[2]) + abs(pose[3])) * span
+    reach = max(np.abs(pose[:2]).max() + turning, np.abs(pose[4:]).max()) + np.abs(ride).max()
+    box, target = _target(plane.box, float(reach), frame.shape[:2])
+    carried = target + ride
+    if flow is not None:  # at the shoulder exactly with the body, further down as one piece
+        height, width = flow.shape[:2]
+        x = target[..., 0].clip(0, width - 1).astype(int)
+        y = target[..., 1].clip(0, height - 1).astype(int)
+        weights = plane.field.at(target)
+        hold = np.clip(weights.max(-1, keepdims=True) / 0.5, 0, 1)
+        carried = target + hold * ride + (1 - hold) * flow[y, x]
+    _draw(frame, plane, box, source_of(carried, plane.field, limb.wrist, pose))
+
+
+def _build(portrait: Portrait) -> Layers:
+    found, portrait = portrait.hands_present, with_hands_by_skin(portrait)
+    portrait = replace(
+        portrait, hands_present=found
+    )  # whether a hand is there is the finder's to say
+    size = portrait.size
+    image = portrait.image.permute(1, 2, 0).cpu().numpy().astype(np.float32) / 2 + 0.5
+    pixels = (image * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    limbs, masks, notes = _sound_limbs(pixels, portrait)
+    if not limbs:
+        return Layers(size=size, arms=(), gaps=(), clasped=False, notes=notes)
+    any_arm = np.maximum.reduce(masks)
+    person = person_mask(pixels, portrait, any_arm, limbs)
+    for limb, mask in zip(limbs, masks, strict=True):
+        others = np.maximum.reduce([m for m in masks if m is not mask] or [0 * mask])
+        mask[overlooked(person, portrait, limb) & (others < 0.5)] = 1
+    box = _union([limb_box(limb, size, 0.3 * limb.unit) for limb in limbs])
+    local, origin = _part(image, box), (box[0], box[1])
+    arms, moved = [], np.zeros(local.shape[:2], np.float32)
+    for limb, mask in zip(limbs, masks, strict=True):
+        arm, alpha = cut(local, _part(mask, box), limb, origin)
+        arms.append(arm)
+        moved = np.maximum(moved, alpha)
+    any_arm = np.maximum.reduce(masks)
+    behind = _behind(local, moved, _part(person, box), _part(any_arm, box) > 0.3, limbs[0].unit)
+    layers = Layers(
+        size=size,
+        arms=tuple(arms),
+        gaps=tuple(_pieces(behind, _shown(arms, box), origin)),
+        clasped=len(limbs) == 2 and _touch(limbs),
+        notes=notes,
+    )
+    still = 2 * image - 1
+    layers.lay(still, None, np.zeros((2, 6), np.float32))
+    rest = 2 * image - 1 - still
+    gaps = tuple(replace(gap, rest=_part(rest, gap.box).copy()) for gap in layers.gaps)
+    return replace(layers, gaps=gaps)
+
+
+def _sound_limbs(
+    pixels: np.ndarray, portrait: Portrait
+) -> tuple[list[Limb], list[np.ndarray], tuple[str, ...]]:
+    """The arms that can be cut out surely, their masks, and what is wrong with the others."""
+    found = [find_limb(portrait, side) for side in range(len(HAND_SIDES))]
+    notes = [limb for limb in found if isinstance(limb, str)]
+    limbs = [limb for limb in found if isinstance(limb, Limb)]
+    masks = _masks(pixels, portrait, limbs)
+    sound: list[tuple[Limb, np.ndarray]] = []
+    for limb, mask in zip(limbs, masks, strict=True):
+        trouble = fault(mask, limb)
+        if trouble is None and not stands_free(portrait, limb.side):
+            trouble = f"the {HAND_SIDES[limb.side]} hand does not stand free; it stays still"
+        if trouble is None:
+            sound.append((limb, mask))
+        else:
+            notes.append(trouble)
+    return [limb for limb, _ in sound], [mask for _, mask in sound], tuple(notes)
+
+
+def _shown(arms: list[Arm], box: Box) -> np.ndarray:
+    """Where planes at rest are, 0 or 1 over the box."""
+    shown = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
+    for plane in (plane for arm in arms for plane in arm.planes):
+        x0, y0, x1, y1 = plane.box
+        part = shown[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]]
+        part |= (plane.colour[..., 3] > 0).astype(np.uint8)
+    return shown
+
+
+def _pieces(
+    behind: Float32[np.ndarray, "h w 4"], shown: np.ndarray, origin: tuple[int, int]
+) -> list[Gap]:
+    """The separate parts of what is painted or shown by planes, each in its own box."""
+    shown = shown | (behind[..., 3] > 0.004).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(shown, connectivity=8)
+    gaps = []
+    for label in range(1, count):
+        x, y, width, height, _area = (int(v) for v in stats[label])
+        rows, columns = slice(y, y + height), slice(x, x + width)
+        colour = behind[rows, columns] * (labels[rows, columns] == label)[..., None]
+        box = (origin[0] + x, origin[1] + y, origin[0] + x + width, origin[1] + y + height)
+        gaps.append(Gap(box=box, colour=colour, rest=np.zeros((height, width, 3), np.float32)))
+    return gaps
+
+
+def _masks(image: np.ndarray, portrait: Portrait, limbs: list[Limb]) -> list[np.ndarray]:
+    """Each limb's mask; a place claimed by two belongs to the nearer hand or arm."""
+    masks = []
+    for limb in limbs:
+        given = None
+        if portrait.limb_masks is not None:
+            given = (
+                portrait.limb_masks[2 * limb.side : 2 * limb.side + 2]
+                .cpu()
+                .numpy()
+                .astype(np.float32)
+            )
+        masks.append(arm_mask(image, limb, given))
+    if len(masks) == 2:
+        both = (masks[0] > 0) & (masks[1] > 0)
+        if both.any():
+            ys, xs = np.nonzero(both)
+            points = np.stack([xs, ys], -1).astype(np.float32)
+            near = [_to_limb(points, limb) for limb in limbs]
+            first = near[0] < near[1]
+            masks[0][ys[~first], xs[~first]] = 0
+            masks[1][ys[first], xs[first]] = 0
+    return masks
+
+
+def _to_limb(points: np.ndarray, limb: Limb) -> np.ndarray:
+    bones = [(limb.shoulder, limb.elbow), (limb.elbow, limb.wrist)]
+    bones += [(limb.hand[a], limb.hand[b]) for c in limb.chains for a, b in itertools.pairwise(c)]
+    return np.min([segment_distance(points, a, b)[0] for a, b in bones], axis=0)
+
+
+def _touch(limbs: list[Limb]) -> bool:
+    """Whether the hands overlap or nearly do."""
+    first, second = (cv2.convexHull(limb.hand) for limb in limbs)
+    if cv2.intersectConvexConvex(first, second)[0] > 0:
+        return True
+    gaps = [-cv2.pointPolygonTest(first, (float(x), float(y)), True) for x, y in limbs[1].hand]
+    return min(gaps) < 0.06 * limbs[0].unit
+
+
+def _union(boxes: list[Box]) -> Box:
+    x0, y0, x1, y1 = np.array(boxes).T
+    return int(x0.min()), int(y0.min()), int(x1.max()), int(y1.max())
+
+
+def _behind(
+    image: np.ndarray, moved: np.ndarray, person: np.ndarray, limbs: np.ndarray, unit: float
+) -> Float32[np.ndarray, "h w 4"]:
+    """What the arms hide: torso continued from torso, background from background."""
+    margin = max(2, round(_GAP_MARGIN * unit / 300))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1,) * 2)
+    hole = cv2.dilate((moved > 0.02).astype(np.uint8), kernel) > 0
+    blocked = cv2.dilate((limbs | hole).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    torso = layer_paint.hidden_torso(person, blocked)
+    inner = cv2.erode(person.astype(np.uint8), kernel) > 0
+    outer = cv2.dilate(person.astype(np.uint8), kernel) == 0
+    cloth = layer_paint.paint(
+        image, hole, inner & ~blocked, scale=3.0
+    )  # weave, not collars and pockets
+    room = layer_paint.paint(image, hole, outer & ~blocked)
+    colour = torso[..., None] * cloth + (1 - torso[..., None]) * room
+    wide = cv2.dilate(moved, kernel)
+    alpha = cv2.GaussianBlur(wide, (0, 0), 0.5 * margin)
+    return np.dstack([(2 * colour - 1) * alpha[..., None], alpha]).astype(np.float32)

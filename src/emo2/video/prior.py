@@ -1,0 +1,205 @@
+"""The motion basis: a frame's expected latent is bilinear in the photo and in what is known of the frame.
+
+The reference network's output holds, once per photo, basis latents B_k; a frame's expectation is
+B_0 + sum_k phi_k(c) B_k with phi the conditions themselves and a few learned functions of them (design §6).
+The same output holds a log-scale, so that the denoiser sees a standardised residual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from emo2.config import VideoConfig
+from emo2.nn import zeroed
+from emo2.video.codec import (
+    FLOW_SCALE,
+    VISIBILITY_RANGE,
+    VISIBILITY_SCALE,
+    RelativeCodec,
+    warp,
+)
+from emo2.video.examples import BODY, FACE_ACTIONS, HEAD, face_planes, known_of
+from emo2.video.face_table import FaceTable
+
+SCALE_TERMS = 7
+"""Terms of the log-scale: one, three flags of what is known, size of the face's, head's and torso's change."""
+LOG_SCALE = (-4.0, 2.0)
+HIDDEN_WEIGHT = 6.0
+"""Weight of a hidden cell against a seen one in the visibility's loss: few cells are hidden, and they matter."""
+
+FREQUENCIES = (1.5, 3.0, 6.0, 12.0)
+"""Of places, in radians an eye-to-mouth distance: the highest tells the lids of an eye apart."""
+PLACES_WIDTH = 128
+STILLNESS = 0.06
+"""Mean flow, in latent units, of a frame whose error counts half as much as that of a frame at rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """Mean and scale (mean absolute deviation) of a frame's latent before anything is sampled."""
+
+    mean: Float[Tensor, "b f c s s"]
+    scale: Float[Tensor, "b f c s s"]
+
+
+def basis_channels(config: VideoConfig, latent: int) -> int:
+    """Channels that the reference network must put out for `MotionBasis`."""
+    return (1 + config.conditions + config.basis + SCALE_TERMS) * latent
+
+
+class MotionBasis(nn.Module):
+    """Conditions and the reference network's output to a frame's expected latent."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        self.codec = RelativeCodec(config.codec)
+        self.channels = self.codec.channels
+        self.table = FaceTable()
+        if config.reference.out_channels != basis_channels(config, self.channels):
+            raise ValueError(
+                f"the reference network puts out {config.reference.out_channels} channels; "
+                f"a basis of {config.basis} needs {basis_channels(config, self.channels)}"
+            )
+        self.functions = nn.Sequential(
+            nn.Linear(config.conditions + 3, 128),
+            nn.SiLU(),
+            nn.Linear(128, 128),
+            nn.SiLU(),
+            nn.Linear(128, config.basis),
+        )
+
+    def forward(
+        self,
+        output: Float[Tensor, "b k s s"],
+        marks: Float[Tensor, "b 3 2"],
+        conditions: Float[Tensor, "b f 64"],
+        known: Bool[Tensor, "b 3"] | None = None,
+    ) -> Expectation:
+        """`known`: which of face, head and torso are given; all of them if None.
+
+        Head and torso move the picture first; the face acts in the moved picture: F(p) = H(p) + A(p + H(p)).
+        """
+        batch = output.shape[0]
+        if known is None:
+            known = torch.ones(batch, 3, dtype=torch.bool, device=output.device)
+        # A training loop's bfloat16 is too coarse for places: it would move lips by a pixel.
+        with torch.autocast(output.device.type, enabled=False):
+            return self._expect(output.float(), marks.float(), conditions, known)
+
+    def _expect(
+        self, output: Tensor, marks: Tensor, conditions: Tensor, known: Tensor
+    ) -> Expectation:
+        batch, _, side, _ = output.shape
+        given = known_of(conditions, known)
+        one = torch.ones_like(given[..., :1])
+        actions, pose = given[..., :FACE_ACTIONS], given[..., FACE_ACTIONS:-3]
+        learned = self.functions(given)
+        flat = output.reshape(batch, -1, self.channels * side * side)
+        still, acting, posing, free, scales = flat.split(
+            [1, FACE_ACTIONS, pose.shape[-1], learned.shape[-1], SCALE_TERMS], dim=1
+        )
+        shape = (batch, conditions.shape[1], self.channels, side, side)
+        held = torch.bmm(torch.cat([one, pose, learned], -1), torch.cat([still, posing, free], 1))
+        acted = torch.bmm(actions, acting)
+        mean = self._follow(held.reshape(shape), acted.reshape(shape), marks, actions)
+        sizes = [
+            z.abs().mean(-1, keepdim=True) for z in (actions, given[..., HEAD], given[..., BODY])
+        ]
+        scale_terms = torch.cat([one, given[..., -3:], *sizes], dim=-1)
+        log_scale = torch.bmm(scale_terms, scales).reshape(shape)
+        return Expectation(mean=mean, scale=log_scale.clamp(*LOG_SCALE).exp())
+
+    def _follow(self, held: Tensor, acted: Tensor, marks: Tensor, actions: Tensor) -> Tensor:
+        """What the face does, carried along by what head and torso do."""
+        batch = held.shape[0]
+        held, acted = (
+            self.codec.unpack(rearrange(z, "b f c h w -> (b f) c h w")) for z in (held, acted)
+        )
+        usual = rearrange(self.table(marks, actions, acted.shape[-1]), "b f c h w -> (b f) c h w")
+        flow, seen = usual.split([2, 1], dim=1)
+        acted = acted + F.pad(torch.cat([flow / FLOW_SCALE, seen], 1), (0, 0, 0, 0, 0, 3))
+        whole = held + warp(acted, held[:, :2] * FLOW_SCALE)
+        return rearrange(self.codec.pack(whole), "(b f) c h w -> b f c h w", b=batch)
+
+
+class FacePlaces(nn.Module):
+    """The basis of a face like any other: from each cell's place against mouth and eyes alone.
+
+    Added to the reference network's output, which then has only this person's difference to learn.
+    """
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        self.side = RelativeCodec(config.codec).side
+        inputs = 9 + 6 * 2 * len(FREQUENCIES)
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, PLACES_WIDTH, 1),
+            nn.SiLU(),
+            nn.Conv2d(PLACES_WIDTH, PLACES_WIDTH, 1),
+            nn.SiLU(),
+            zeroed(nn.Conv2d(PLACES_WIDTH, config.reference.out_channels, 1)),
+        )
+
+    def forward(self, marks: Float[Tensor, "b 3 2"]) -> Float[Tensor, "b k s s"]:
+        planes = face_planes(marks, self.side)
+        away = 2.0 * planes[:, :6]
+        waves = [wave(away * f) for f in FREQUENCIES for wave in (torch.sin, torch.cos)]
+        return self.layers(torch.cat([planes, *waves], dim=1))
+
+
+@torch.no_grad()
+def start_basis(layer: nn.Conv2d, codec: RelativeCodec) -> None:
+    """Initialise the reference network's last layer: nothing moves, everything is seen, little is certain."""
+    nn.init.normal_(layer.weight, std=0.003)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    cells = torch.zeros(1, 6, codec.config.pack, codec.config.pack)
+    cells[:, 2] = torch.tensor(1.0 - VISIBILITY_RANGE).logit() / VISIBILITY_SCALE
+    layer.bias[: codec.channels] = codec.pack(cells).flatten()
+
+
+def prior_loss(
+    expected: Expectation,
+    target: Float[Tensor, "b f c s s"],
+    importance: Float[Tensor, "b f 1 g g"],
+    codec: RelativeCodec,
+) -> dict[str, Tensor]:
+    """L1-like on flow and colour, class-balanced cross-entropy on visibility, likelihood of the scale.
+
+    Hidden cells count little for flow (nothing of the photo is fetched there) and much for colour.  A frame's error
+    counts against the size of its own motion: else turning heads drown the lips.
+    """
+    mean, wanted = (
+        codec.unpack(z.flatten(0, 1)).split([2, 1, 3], dim=1) for z in (expected.mean, target)
+    )
+    size = wanted[0].abs().mean((1, 2, 3), keepdim=True)
+    weight = importance.flatten(0, 1) / (STILLNESS + size)
+    weight = weight / weight.mean()
+    logit, wanted_logit = (z[1] * VISIBILITY_SCALE for z in (mean, wanted))
+    seen = wanted_logit.sigmoid()
+    hidden = 1.0 - seen
+    flow_weight = weight * (0.2 + 0.8 * seen)
+    flow = _smooth_l1(mean[0] - wanted[0])
+    colour = _smooth_l1(mean[2] - wanted[2])
+    colour_weight = weight * (1.0 + 4.0 * hidden)
+    entropy = F.binary_cross_entropy_with_logits(logit, seen, reduction="none")
+    floor = F.binary_cross_entropy_with_logits(wanted_logit, seen, reduction="none")
+    balance = weight * (1.0 + (HIDDEN_WEIGHT - 1.0) * hidden)
+    deviation = (target - expected.mean.detach()).abs()
+    return {
+        "flow": 3.0 * (flow * flow_weight).mean() / flow_weight.mean(),
+        "visibility": 0.5 * ((entropy - floor) * balance).mean(),
+        "colour": 0.5 * (colour * colour_weight).mean() / colour_weight.mean(),
+        "scale": 0.05 * (deviation / expected.scale + expected.scale.log()).mean(),
+    }
+
+
+def _smooth_l1(error: Tensor) -> Tensor:
+    """Charbonnier: linear beyond a fiftieth of a latent unit (flow: a fifth of a pixel)."""
+    return (error.square() + 0.02**2).sqrt() - 0.02

@@ -1,0 +1,400 @@
+"""Stage 2: from a photo, a voice and a motion to film, clip after clip (EMO §3, EMO2 §3, design §6).
+
+`loss` and `sample` stand on one object and share the noise process, the codec and the expectation around which
+the denoiser works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from emo2.config import VideoConfig
+from emo2.diffusion import NoiseProcess, final, sample
+from emo2.guidance import fit_camera
+from emo2.nn import speed_code
+from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
+from emo2.video.codec import Field, RelativeCodec
+from emo2.video.examples import (
+    Examples,
+    draw_known,
+    face_planes,
+    head_speed,
+    known_of,
+)
+from emo2.video.face_table import TableFit
+from emo2.video.layer_motion import anchor
+from emo2.video.layers import Layers
+from emo2.video.painter import Painter, losses_on_squares, prepare
+from emo2.video.prior import Expectation, FacePlaces, MotionBasis, prior_loss, start_basis
+from emo2.video.script import DrawMaps, Script, dequantise, quantise
+from emo2.video.unet import Features, FrameConditions, UNet, audio_tokens
+from emo2.video.views import Composer, View, as_frames, choose_views, face_marks
+
+PARTS = ("prior", "painter", "denoiser")
+WITHHELD = 0.5
+"""Share of the denoiser's training examples in which a random part of the conditions is withheld."""
+FIRST_CLIP = 0.2
+"""Share of the denoiser's training examples without motion frames: a film's first clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the reference network says of views."""
+
+    features: Features
+    """Of every image given, one tensor per attention site."""
+    output: Float[Tensor, "b k s s"]
+    """The motion basis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewLook:
+    """A view of the portrait, looked at once per film."""
+
+    view: View
+    image: Float[Tensor, "1 3 s s"]
+    marks: Float[Tensor, "1 3 2"]
+    appearance: Appearance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """All views of the portrait, widest first."""
+
+    views: tuple[ViewLook, ...]
+    composer: Composer
+    layers: Layers
+    """Arms and hands, where the photo has any that can be moved."""
+
+
+class VideoStage(nn.Module):
+    """Reference network, motion basis, denoiser and painter."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.codec = RelativeCodec(config.codec)
+        self.process = NoiseProcess(schedule="cosine", target="x0")
+        self.reference = UNet(config.reference)
+        self.basis = MotionBasis(config)
+        self.places = FacePlaces(config)
+        self.denoiser = UNet(config.denoiser)
+        self.painter = Painter(config)
+        start_basis(self.reference.conv_out, self.codec)
+        nn.init.zeros_(self.denoiser.conv_out.weight)
+        self.parts: tuple[str, ...] = PARTS
+
+    def train_only(self, *parts: str) -> VideoStage:
+        """Let `loss` train these of `PARTS`; the rest stays as it is."""
+        if not parts or not set(parts) <= set(PARTS):
+            raise ValueError(f"parts to train are {', '.join(PARTS)}; got {parts}")
+        self.parts = parts
+        owners = {
+            "prior": (self.reference, self.basis, self.places),
+            "painter": (self.painter,),
+            "denoiser": (self.denoiser,),
+        }
+        for part, modules in owners.items():
+            for module in modules:
+                module.requires_grad_(part in parts)
+        return self
+
+    def see(
+        self,
+        images: Float[Tensor, "b m 3 s s"],
+        view: Float[Tensor, " b"],
+        marks: Float[Tensor, "b 3 2"],
+    ) -> Seen:
+        """The reference network on views, at time 0: colour, position, kind of view, place against mouth and eyes."""
+        batch, count, _, side, _ = images.shape
+        place = torch.linspace(-1.0, 1.0, side, device=images.device)
+        ys, xs = torch.meshgrid(place, place, indexing="ij")
+        kind = view.view(-1, 1, 1, 1).expand(batch, 1, side, side).to(images)
+        planes = torch.cat(
+            [torch.stack([xs, ys]).expand(batch, 2, side, side), kind, face_planes(marks, side)],
+            dim=1,
+        )
+        inputs = torch.cat([images, planes[:, None].expand(-1, count, -1, -1, -1)], dim=2)
+        output, features = self.reference(inputs, torch.zeros(batch, device=images.device))
+        return Seen(features=features, output=output[:, 0] + self.places(marks))
+
+    def look(self, portrait: Portrait) -> Look:
+        """The portrait's views and what the reference network says of them; once per film."""
+        looks = []
+        views = choose_views(portrait)
+        device = next(self.parameters()).device
+        for view in views:
+            image = view.cut(portrait.image[None], self.config.codec.view).to(device)
+            marks = view.place(face_marks(portrait))[None].to(device)
+            seen = self.see(image[None], torch.tensor([view.kind], device=device), marks)
+            features = tuple(f[:, 0] for f in seen.features)
+            appearance = Appearance(features=features, output=seen.output)
+            looks.append(ViewLook(view=view, image=image, marks=marks, appearance=appearance))
+        composer = Composer(portrait.image, views)
+        return Look(views=tuple(looks), composer=composer, layers=Layers.build(portrait))
+
+    def loss(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
+        """Every term of the parts that are being trained, by name, and their sum as `loss`."""
+        terms = self.losses(batch, generator)
+        return terms | {"loss": torch.stack(list(terms.values())).sum()}
+
+    def losses(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
+        """The terms alone."""
+        training_prior = "prior" in self.parts
+        known = draw_known(
+            len(batch.view), generator, withheld=WITHHELD if self._denoises(batch) else 0.2
+        )
+        known = known.to(batch.view.device)
+        with torch.set_grad_enabled(training_prior and torch.is_grad_enabled()):
+            seen = self.see(batch.reference[:, None], batch.view, batch.marks)
+            expected = self.basis(seen.output, batch.marks, batch.conditions, known)
+            latents = self.codec.encode(batch.frames, batch.reference, batch.flow, batch.visibility)
+        terms: dict[str, Tensor] = {}
+        if training_prior:
+            terms |= prior_loss(expected, latents, batch.importance, self.codec)
+        if "painter" in self.parts:
+            terms |= self._painter_losses(batch, expected, generator)
+        if self._denoises(batch):
+            terms["denoiser"] = self._denoiser_loss(
+                batch, seen, expected, latents, known, generator
+            )
+        return terms
+
+    @torch.no_grad()
+    def fit_table(self, batches: Iterable[Examples]) -> int:
+        """Fit the basis's table of face actions to what the expectation leaves over; the frames it was fitted to.
+
+        Frames count whose head and torso are where the reference has them.
+        """
+        fit, used = TableFit(), 0
+        for batch in batches:
+            seen = self.see(batch.reference[:, None], batch.view, batch.marks)
+            expected = self.basis(seen.output, batch.marks, batch.conditions)
+            frames = batch.frames, batch.reference, batch.flow, batch.visibility
+            wanted, found = map(self.codec.cells, (self.codec.encode(*frames), expected.mean))
+            used += fit.learn(batch, wanted, found)
+        if used:
+            self.basis.table.values += fit.solve()
+        return used
+
+    def _denoises(self, batch: Examples) -> bool:
+        return "denoiser" in self.parts and batch.consecutive
+
+    def _painter_losses(
+        self, batch: Examples, expected: Expectation, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """On the expected field for half of the people, on the true flow and visibility for the others."""
+        field = self.codec.field(expected.mean.detach())
+        truth = (torch.rand(len(batch.view), generator=generator) < 0.5).to(batch.view.device)
+        truth = truth.view(-1, 1, 1, 1, 1)
+        field = Field(
+            flow=torch.where(truth, batch.flow, field.flow),
+            visibility=torch.where(truth, batch.visibility, field.visibility),
+            colour=field.colour,
+        )
+        hints = self.hints(batch.conditions, batch.view).flatten(0, 1)
+        return losses_on_squares(self.painter, batch, field, hints, generator)
+
+    def _denoiser_loss(
+        self,
+        batch: Examples,
+        seen: Seen,
+        expected: Expectation,
+        latents: Tensor,
+        known: Bool[Tensor, "b 3"],
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Mean squared error of the clean standardised residual, mouth and eyes weighted."""
+        before = self.config.motion_frames
+        residual = standardise(latents, expected)[:, before:].detach()
+        count = len(batch.view)
+        noise = torch.randn(residual.shape, generator=generator).to(residual)
+        time = self.process.draw_times(count, generator).to(residual.device)
+        noisy = self.process.add_noise(residual, noise, time)
+        begins = (torch.rand(count, generator=generator) < FIRST_CLIP).to(residual.device)
+        motion = self.see(batch.frames[:, :before], batch.view, batch.marks).features
+        motion = tuple(f * ~begins.view(-1, 1, 1, 1) for f in motion)
+        given = self.frame_conditions(batch.conditions, batch.view, known, audio=batch.audio)
+        maps = None if batch.maps is None else batch.maps[:, before:]
+        frames = given.part(slice(before, None), FrameConditions(maps=maps))
+        reference = [f[:, 0].detach() for f in seen.features]
+        inputs = torch.cat([noisy, expected.mean[:, before:].detach()], dim=2)
+        predicted, _ = self.denoiser(
+            inputs, time, frames=frames, reference=reference, motion=motion
+        )
+        weight = nn.functional.avg_pool2d(
+            rearrange(batch.importance[:, before:], "b f c g k -> (b f) c g k"),
+            self.config.codec.pack,
+        )
+        error = rearrange((predicted - residual).square(), "b f c s t -> (b f) c s t")
+        return (error * weight).mean() / weight.mean()
+
+    def hints(
+        self,
+        conditions: Float[Tensor, "b f 64"],
+        view: Float[Tensor, " b"],
+        known: Bool[Tensor, "b 3"] | None = None,
+    ) -> Float[Tensor, "b f k"]:
+        """The condition vector of denoiser and painter: conditions, what is known of them, kind of view."""
+        if known is None:
+            known = torch.ones(len(view), 3, dtype=torch.bool, device=view.device)
+        kind = view.view(-1, 1, 1).expand(-1, conditions.shape[1], 1)
+        return torch.cat([known_of(conditions, known), kind.to(conditions)], dim=-1)
+
+    def frame_conditions(
+        self,
+        conditions: Float[Tensor, "b f 64"],
+        view: Float[Tensor, " b"],
+        known: Bool[Tensor, "b 3"] | None = None,
+        *,
+        audio: Float[Tensor, "b f layers a"] | None = None,
+    ) -> FrameConditions:
+        """What the denoiser is told of each frame, guidance maps excepted."""
+        config = self.config.denoiser
+        return FrameConditions(
+            audio=None if audio is None else audio_tokens(audio, config.audio_window),
+            hints=self.hints(conditions, view, known),
+            speed=speed_code(head_speed(conditions), config.speed_buckets)
+            if config.speed_buckets
+            else None,
+        )
+
+    def sample(  # noqa: PLR0913 - everything a film is made from
+        self,
+        look: Look,
+        portrait: Portrait,
+        features: SpeechFeatures,
+        motion: Motion,
+        maps: DrawMaps | None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        start: int = 0,
+        state: dict[str, Tensor] | None = None,
+    ) -> Iterator[Clip]:
+        """Clip after clip from frame `start` on, which must begin a clip; `state` is that of the clip before.
+
+        Noise is drawn on the CPU, one generator a clip, so that a film taken up at any clip goes on unchanged.
+        `steps` 0 gives the expectation without any sampling.
+        """
+        length = self.config.clip_frames
+        if start % length:
+            raise ValueError(f"a clip has {length} frames; frame {start} begins none")
+        steps = self.config.steps if steps is None else steps
+        arms = anchor(motion, portrait, fit_camera(portrait)) if look.layers.arms else None
+        script = Script(
+            features=features, motion=motion, maps=maps, arms=arms, seed=seed, steps=steps
+        )
+        for first in range(start, len(motion), length):
+            stop = min(first + length, len(motion))
+            with torch.no_grad():
+                frames = self._make_clip(look, script, first, stop, state or {})
+                state = self._state(look, frames)
+            yield Clip(frames=frames, start=first, fps=features.fps, state=state)
+
+    def _make_clip(
+        self, look: Look, script: Script, first: int, stop: int, state: dict[str, Tensor]
+    ) -> Float[Tensor, "f 3 h w"]:
+        fields, painted = [], []
+        for index, seen in enumerate(look.views):
+            before = state.get(f"motion_frames_{index}")
+            latents = self._sample_view(seen, script, first, stop, index, before)
+            field = self.codec.field(latents)
+            conditions = script.conditions(first, stop).to(latents)
+            kind = torch.tensor([seen.view.kind], device=latents.device)
+            fields.append(field)
+            painted.append(
+                self.painter(prepare(field, seen.image), self.hints(conditions, kind).flatten(0, 1))
+            )
+        frames = []
+        for number in range(stop - first):
+            flow = look.composer.flow([field.flow[0, number] for field in fields])
+            frame = look.composer.warp(flow)
+            for index, view in enumerate(painted):
+                look.composer.paint(frame, index, view.paint[number], view.alpha[number])
+            if script.arms is not None:
+                look.layers.lay(frame, flow, script.arms.values[first + number].numpy())
+            frames.append(frame)
+        return as_frames(frames)
+
+    def _sample_view(
+        self,
+        seen: ViewLook,
+        script: Script,
+        first: int,
+        stop: int,
+        index: int,
+        before: Tensor | None,
+    ) -> Float[Tensor, "1 f c s s"]:
+        """Latents of one clip in one view; frames beside the clip are read for audio and speed."""
+        device = seen.image.device
+        margin = self.config.denoiser.audio_window
+        low, high = max(first - margin, 0), min(stop + margin, len(script.motion))
+        conditions = script.conditions(low, high).to(device)
+        kind = torch.tensor([seen.view.kind], device=device)
+        inside = slice(first - low, stop - low)
+        output = seen.appearance.output
+        assert output is not None
+        expected = self.basis(output, seen.marks, conditions[:, inside])
+        if not script.steps:
+            return expected.mean
+        audio = script.audio(low, high).to(device)
+        given = self.frame_conditions(conditions, kind, audio=audio)
+        guidance = self._guidance(seen.view, script, first, stop, device)
+        frames = given.part(inside, guidance)
+        motion = self._see_motion_frames(seen, before)
+        clip = first // self.config.clip_frames
+        noise = script.noise(tuple(expected.mean.shape), clip, index).to(device)
+
+        def denoise(noisy: Tensor, time: Tensor) -> Tensor:
+            inputs = torch.cat([noisy, expected.mean], dim=2)
+            return self.denoiser(
+                inputs, time, frames=frames, reference=seen.appearance.features, motion=motion
+            )[0]
+
+        residual = final(sample(denoise, noise, self.process, steps=script.steps))
+        return expected.mean + residual * expected.scale
+
+    def _guidance(
+        self, view: View, script: Script, first: int, stop: int, device: torch.device
+    ) -> FrameConditions:
+        config = self.config.denoiser
+        if not config.guidance_channels:
+            return FrameConditions()
+        size = self.codec.side * 2 ** (len(config.guidance_widths) - 1)
+        drawn = script.guidance(view, size, first, stop)
+        if drawn is None:
+            return FrameConditions()
+        return FrameConditions(maps=drawn[0].to(device), confidence=drawn[1].to(device))
+
+    def _see_motion_frames(self, seen: ViewLook, before: Tensor | None) -> Features:
+        """Features of the last frames of the clip before; a film begins with zeros (EMO §3.2)."""
+        count = self.config.motion_frames
+        if before is None:
+            return tuple(
+                f[:, None].expand(-1, count, -1, -1) * 0.0 for f in seen.appearance.features
+            )
+        kind = torch.tensor([seen.view.kind], device=seen.image.device)
+        return self.see(dequantise(before).to(seen.image.device)[None], kind, seen.marks).features
+
+    def _state(self, look: Look, frames: Float[Tensor, "f 3 h w"]) -> dict[str, Tensor]:
+        """What the next clip needs of this one: its last frames in every view, as bytes."""
+        count, side = self.config.motion_frames, self.config.codec.view
+        last = frames[-count:]
+        return {
+            f"motion_frames_{index}": quantise(seen.view.cut(last, side))
+            for index, seen in enumerate(look.views)
+        }
+
+
+def standardise(
+    latents: Float[Tensor, "b f c s s"], expected: Expectation
+) -> Float[Tensor, "b f c s s"]:
+    """What the expectation leaves over, in units of its scale; rare large values are cut."""
+    return ((latents - expected.mean) / expected.scale).clamp(-8.0, 8.0)

@@ -1,0 +1,322 @@
+"""Stage 1: rows, losses, sampling window after window."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from emo2.config import COMPACT, Config, MotionConfig, SpeechConfig
+from emo2.motion import MOUTH_ACTIONS, MotionBatch, MotionStage, SpeechMotion, pack, unpack
+from emo2.motion.channels import FACE, HAND_ROW, HANDS, one_hemisphere, row_width
+from emo2.motion.finish import activity, full_blinks, rest_gate, smooth
+from emo2.nn import SpeedEmbedding, speed_code
+from emo2.signals import FACE_ACTIONS, Motion, SpeechFeatures
+from emo2.speech import samples_for
+
+WIDTH = 32
+TINY = replace(
+    COMPACT,
+    speech=SpeechConfig(width=WIDTH, depth=1, mels=20),
+    motion=MotionConfig(width=32, depth=2, heads=2, window=24, prefix=4, steps=3),
+)
+HANDS_ONLY = replace(TINY, motion=replace(TINY.motion, hints=False))
+
+
+def some_motion(frames: int, seed: int = 0) -> Motion:
+    generator = torch.Generator().manual_seed(seed)
+    turns = torch.tensor([1.0, 0, 0, 0]) + 0.2 * torch.randn(frames, 2, 16, 4, generator=generator)
+    turns = torch.nn.functional.normalize(turns, dim=-1)
+    wrists = 0.3 * torch.randn(frames, 2, 3, generator=generator)
+    return Motion(
+        hands=torch.cat((turns.flatten(-2), wrists), dim=-1),
+        visibility=torch.ones(frames, 2),
+        confidence=torch.ones(frames, 2),
+        betas=torch.zeros(10),
+        fps=25.0,
+        face=torch.rand(frames, 52, generator=generator),
+        head=0.1 * torch.randn(frames, 6, generator=generator),
+        body=0.1 * torch.rand(frames, 6, generator=generator),
+        gaze=0.1 * torch.randn(frames, 2, generator=generator),
+    )
+
+
+def some_batch(config: Config, count: int = 2) -> MotionBatch:
+    frames = config.motion.window
+    rows = [pack(some_motion(frames, i), hints=config.motion.hints) for i in range(count)]
+    generator = torch.Generator().manual_seed(5)
+    return MotionBatch(
+        sound=0.1 * torch.randn(count, samples_for(frames, config.speech), generator=generator),
+        motion=torch.stack(rows),
+        visibility=torch.ones(count, frames, 2),
+        phones=torch.randint(0, 40, (count, frames), generator=generator),
+        style=torch.tensor([0, -1])[:count],
+        speed=torch.tensor([1.0, torch.nan])[:count],
+    )
+
+
+def some_features(frames: int) -> SpeechFeatures:
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randn(frames, 1, WIDTH, generator=generator)
+    return SpeechFeatures(
+        values=values, energy=torch.full((frames,), 0.8), voiced=torch.ones(frames), fps=25.0
+    )
+
+
+def stirred(config: Config = TINY) -> MotionStage:
+    """A stage whose zero-initialised layers are not zero any more."""
+    torch.manual_seed(0)
+    stage = MotionStage(config).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in stage.parameters():
+        parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    stage.measure(pack(some_motion(400), hints=config.motion.hints))
+    return stage
+
+
+@pytest.fixture(scope="module")
+def stage() -> MotionStage:
+    return stirred()
+
+
+def test_a_motion_survives_its_rows() -> None:
+    motion = some_motion(7)
+    motion = replace(motion, body=motion.body.abs())
+    again = unpack(pack(motion), motion.fps)
+    for name in ("hands", "face", "head", "body", "gaze"):
+        torch.testing.assert_close(getattr(again, name), getattr(motion, name))
+
+
+def test_rows_without_hints_are_the_134_hand_numbers() -> None:
+    assert row_width(hints=False) == HAND_ROW == 134
+    motion = some_motion(3)
+    bare = unpack(pack(motion, hints=False), 25.0)
+    assert bare.face is None
+    torch.testing.assert_close(bare.hands, motion.hands)
+
+
+def test_quaternions_come_to_one_hemisphere_and_stay_the_same_rotation() -> None:
+    rows = pack(some_motion(5))
+    flipped = rows.clone()
+    flipped[2, 8:12] *= -1.0
+    torch.testing.assert_close(one_hemisphere(flipped, rows[0]), one_hemisphere(rows, rows[0]))
+    torch.testing.assert_close(one_hemisphere(rows, rows[0])[:, HAND_ROW:], rows[:, HAND_ROW:])
+
+
+def test_standardised_rows_have_unit_spread_and_come_back(stage: MotionStage) -> None:
+    rows = pack(some_motion(400))
+    standard = stage.standard(rows)
+    assert float(standard.mean().abs()) < 1e-3
+    assert float(standard.std(0).max()) <= 1.001
+    torch.testing.assert_close(stage.natural(standard), one_hemisphere(rows, stage.mean))
+
+
+def test_an_untrained_network_says_nothing() -> None:
+    stage = MotionStage(TINY)
+    batch = some_batch(TINY)
+    speech = torch.randn(2, 24, WIDTH)
+    said = stage.net(
+        batch.motion, torch.tensor([5, 900]), speech=speech, heard=torch.ones(2, dtype=torch.bool),
+        known=torch.zeros(2, 24, dtype=torch.bool), seen=batch.visibility,
+        style=batch.style, speed=batch.speed,
+    )  # fmt: skip
+    assert not said.any()
+
+
+def test_every_condition_changes_the_prediction(stage: MotionStage) -> None:
+    rows = torch.randn(1, 24, 200, generator=torch.Generator().manual_seed(0))
+    given = {
+        "speech": torch.ones(1, 24, WIDTH),
+        "heard": torch.ones(1, dtype=torch.bool),
+        "known": torch.zeros(1, 24, dtype=torch.bool),
+        "seen": torch.ones(1, 24, 2),
+        "style": torch.tensor([0]),
+        "speed": torch.tensor([1.0]),
+    }
+    other = {
+        "speech": torch.zeros(1, 24, WIDTH),
+        "heard": torch.zeros(1, dtype=torch.bool),
+        "known": torch.ones(1, 24, dtype=torch.bool),
+        "seen": torch.zeros(1, 24, 2),
+        "style": torch.tensor([2]),
+        "speed": torch.tensor([torch.nan]),
+    }
+    plain = stage.net(rows, torch.tensor([500]), **given)
+    assert plain.isfinite().all()
+    for name, value in other.items():
+        changed = stage.net(rows, torch.tensor([500]), **(given | {name: value}))
+        assert (changed - plain).abs().max() > 1e-5, name
+
+
+def test_a_hidden_hand_carries_no_loss() -> None:
+    stage = stirred()
+    batch = some_batch(TINY)
+    hidden = replace(batch, visibility=torch.tensor([1.0, 0.0]).expand(2, 24, 2).clone())
+    wrong = hidden.motion.clone()
+    wrong[..., 67:134] = pack(some_motion(48, 9)).view(2, 24, -1)[..., 67:134]
+    clean, spoiled = (stage.standard(rows) for rows in (hidden.motion, wrong))
+    known = torch.zeros(2, 24, dtype=torch.bool)
+    predicted = torch.zeros_like(clean)
+    first, terms = (
+        stage._terms(predicted, target, known, hidden.visibility, torch.Generator().manual_seed(0))
+        for target in (clean, spoiled)
+    )
+    for name in terms:
+        torch.testing.assert_close(terms[name], first[name])
+    generator = torch.Generator().manual_seed(0)
+    seen = stage._terms(predicted, spoiled, known, torch.ones(2, 24, 2), generator)
+    assert abs(float(seen["rows"] - first["rows"])) > 1e-3
+
+
+def test_the_losses_are_zero_for_the_truth_and_grow_with_the_error() -> None:
+    stage = stirred()
+    clean = stage.standard(some_batch(TINY).motion)
+    known = torch.zeros(2, 24, dtype=torch.bool)
+    seen = torch.ones(2, 24, 2)
+    right = stage._terms(clean, clean, known, seen, torch.Generator().manual_seed(0))
+    wrong = stage._terms(clean + 0.5, clean, known, seen, torch.Generator().manual_seed(0))
+    assert all(float(term) < 1e-9 for term in right.values())
+    assert float(wrong["rows"]) == pytest.approx(0.25, rel=1e-4)
+    assert float(wrong["velocity"]) < 1e-6  # a constant offset moves at the right speed
+    assert float(wrong["points"]) > 0.0
+
+
+def test_the_same_seed_gives_the_same_motion_and_another_another(stage: MotionStage) -> None:
+    features = some_features(60)
+    first, again, other = (stage.sample(features, seed=s) for s in (4, 4, 5))
+    assert torch.equal(first.hands, again.hands)
+    assert torch.equal(first.face, again.face)
+    assert (first.hands - other.hands).abs().max() > 1e-3
+
+
+def test_more_voice_does_not_change_the_windows_before(stage: MotionStage) -> None:
+    features = some_features(24 + 20 + 20)
+    short = replace(
+        features,
+        values=features.values[:44],
+        energy=features.energy[:44],
+        voiced=features.voiced[:44],
+    )
+    long_hands, short_hands = (stage.sample(f, seed=1).hands for f in (features, short))
+    assert len(long_hands) == 64
+    # The last three frames of a motion are filtered without the frames after them.
+    torch.testing.assert_close(short_hands[:41], long_hands[:41], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 24, 25, 44, 45])
+def test_the_motion_is_as_long_as_the_voice(stage: MotionStage, frames: int) -> None:
+    motion = stage.sample(some_features(frames), seed=0)
+    assert len(motion) == frames
+    assert motion.hands.isfinite().all()
+    length = motion.hands[..., :64].unflatten(-1, (16, 4)).norm(dim=-1)
+    torch.testing.assert_close(length, torch.ones_like(length))
+    assert float(motion.face.min()) >= 0.0
+    assert float(motion.face.max()) <= 1.0
+
+
+def test_the_film_starts_from_the_given_pose(stage: MotionStage) -> None:
+    pose = some_motion(1, seed=8)
+    motion = stage.sample(some_features(50), start=pose, seed=2)
+    torch.testing.assert_close(motion.hands[0].abs(), pose.hands[0].abs(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(motion.head[0], pose.head[0], atol=1e-4, rtol=0)
+
+
+def test_an_amplitude_of_zero_keeps_the_pose_but_not_the_mouth(stage: MotionStage) -> None:
+    pose = some_motion(1, seed=8)
+    still = stage.sample(some_features(50), start=pose, amplitude=0.0, seed=2)
+    free = stage.sample(some_features(50), start=pose, seed=2)
+    torch.testing.assert_close(
+        still.hands, still.hands[:1].expand_as(still.hands), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(still.face, free.face)
+    assert (free.hands - free.hands[:1]).abs().max() > 1e-2
+
+
+def test_hands_alone_can_be_generated() -> None:
+    motion = stirred(HANDS_ONLY).sample(some_features(30), seed=0)
+    assert motion.hands.shape == (30, 2, 67)
+    assert motion.face is None
+
+
+def test_an_unknown_style_is_named(stage: MotionStage) -> None:
+    with pytest.raises(ValueError, match="unknown style 'grand'; give one of neutral"):
+        stage.sample(some_features(4), style="grand")
+
+
+def test_silence_closes_the_mouth_and_a_short_gap_does_not() -> None:
+    energy = torch.full((100,), 0.8)
+    energy[40:42] = 0.0  # a stop
+    energy[60:90] = 0.02
+    features = replace(some_features(100), energy=energy)
+    face = torch.ones(100, 52)
+    gated = rest_gate(face, features)
+    jaw = FACE_ACTIONS.index("jawOpen")
+    assert float(gated[40:42, jaw].min()) == 1.0
+    assert float(gated[70:80, jaw].max()) == 0.0
+    assert float(gated[:, FACE_ACTIONS.index("eyeBlinkLeft")].min()) == 1.0
+    assert float(activity(torch.zeros(20), 25.0).max()) == 0.0
+
+
+def test_tremor_is_filtered_strokes_and_end_frames_stay() -> None:
+    frames = torch.arange(50.0)
+    stroke = torch.sin(2 * torch.pi * frames / 25.0)  # one a second
+    tremor = 0.1 * (-1.0) ** frames
+    rows = (stroke + tremor)[:, None].repeat(1, row_width(hints=True))
+    calm = smooth(rows)
+    torch.testing.assert_close(calm[[0, -1]], rows[[0, -1]])
+    assert (calm[5:-5, 0] - stroke[5:-5]).abs().max() < 0.06
+    jaw = FACE.start + FACE_ACTIONS.index("jawOpen")
+    torch.testing.assert_close(calm[:, jaw], rows[:, jaw])
+    assert torch.equal(smooth(rows[:2]), rows[:2])
+
+
+def test_begun_blinks_become_whole_and_eyes_never_stay_open_too_long() -> None:
+    face = torch.zeros(500, 52)
+    lids = [FACE_ACTIONS.index("eyeBlinkLeft"), FACE_ACTIONS.index("eyeBlinkRight")]
+    face[48:53, lids] = torch.tensor([0.05, 0.15, 0.2, 0.15, 0.05])[:, None]
+    face[0, lids] = 0.9
+    whole = full_blinks(face, 25.0)
+    assert float(whole[50, lids].min()) == 1.0
+    assert float(whole[0, lids].max()) <= 0.5
+    shut = whole[:, lids[0]] > 0.9
+    starts = (shut[1:] & ~shut[:-1]).nonzero()[:, 0]
+    assert 3 <= len(starts) <= 7
+    assert float((starts[1:] - starts[:-1]).max()) <= 6.2 * 25
+    others = [i for i in range(52) if i not in lids]
+    assert torch.equal(whole[:, others], face[:, others])
+
+
+def test_mouth_actions_are_the_lower_face() -> None:
+    assert {"jawOpen", "mouthClose", "mouthPucker"} <= set(MOUTH_ACTIONS)
+    assert not {"eyeBlinkLeft", "browInnerUp"} & set(MOUTH_ACTIONS)
+
+
+def test_speed_buckets_are_emos_code() -> None:
+    code = speed_code(torch.tensor([0.5]), 9)[0]
+    centres = torch.linspace(0.0, 2.0, 9)
+    torch.testing.assert_close(code, torch.tanh(3.0 * (0.5 - centres) / 0.25))
+    withheld = SpeedEmbedding(9, 8)(torch.tensor([0.5, 0.5]), torch.tensor([True, False]))
+    assert withheld[0].any()
+    assert not withheld[1].any()
+
+
+def test_stage_one_learns_one_clip() -> None:
+    torch.manual_seed(0)
+    model = SpeechMotion(TINY)
+    batch = some_batch(TINY)
+    smooth = torch.sin(torch.arange(24)[:, None] / 4.0 + torch.arange(200)) * 0.2
+    batch = replace(batch, motion=batch.motion[:, :1] + smooth * (torch.arange(200) >= FACE.start))
+    model.motion.measure(batch.motion.flatten(0, 1))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    losses: list[Tensor] = []
+    for _ in range(80):
+        terms = model.loss(batch, generator)
+        optimiser.zero_grad()
+        terms["loss"].backward()
+        optimiser.step()
+        losses.append(terms["loss"].detach())
+    assert float(torch.stack(losses[-10:]).mean()) < 0.5 * float(torch.stack(losses[:5]).mean())
+    assert HANDS.stop == HAND_ROW

@@ -1,0 +1,216 @@
+"""The training loop, and the windows that stage 1 is fed."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from emo2 import weights
+from emo2.config import COMPACT, MotionConfig, SpeechConfig
+from emo2.data.motion_windows import (
+    MotionWindows,
+    Performance,
+    load_performances,
+    performance,
+    save_performances,
+)
+from emo2.data.sound_changes import change_sound, music
+from emo2.errors import UserError
+from emo2.motion import SpeechMotion, pack
+from emo2.signals import Motion
+from emo2.speech import samples_for
+from emo2.train import Step, TrainOptions, train, train_part
+
+TINY = replace(
+    COMPACT,
+    speech=SpeechConfig(width=32, depth=1, mels=20),
+    motion=MotionConfig(width=32, depth=1, heads=2, window=24, prefix=4, steps=2),
+)
+QUICK = TrainOptions(steps=6, bf16=False, save_every=3, warm_up=2)
+
+
+@dataclass(frozen=True)
+class Pair:
+    x: Tensor
+    y: Tensor
+
+
+class Line(nn.Module):
+    """The smallest stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def loss(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+        noise = 0.01 * torch.randn(batch.x.shape, generator=generator)
+        error = (self.layer(batch.x + noise) - batch.y).square().mean()
+        return {"loss": error, "error": error.detach()}
+
+
+def pair_at(step: int) -> Pair:
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+    return Pair(x, x.sum(-1, keepdim=True))
+
+
+def run(out: Path, stage: nn.Module, options: TrainOptions) -> list[Step]:
+    return list(train(stage, pair_at, out, config=TINY, part="finder", options=options))
+
+
+def fresh() -> Line:
+    torch.manual_seed(0)
+    return Line()
+
+
+def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
+    whole = fresh()
+    steps = run(tmp_path / "whole", whole, QUICK)
+    stopped = fresh()
+    loop = train(stopped, pair_at, tmp_path / "parts", config=TINY, part="finder", options=QUICK)
+    for step in loop:
+        if step.index == 4:  # one step after the last save: that step is made again
+            loop.close()
+            break
+    resumed = fresh()
+    rest = run(tmp_path / "parts", resumed, replace(QUICK, resume=True))
+    assert [s.index for s in rest] == [4, 5, 6]
+    assert [s.loss for s in rest] == [s.loss for s in steps[3:]]
+    assert torch.equal(resumed.layer.weight, whole.layer.weight)
+    for name in ("finder.safetensors", "finder-state.safetensors"):
+        ours, theirs = load_file(tmp_path / "parts" / name), load_file(tmp_path / "whole" / name)
+        assert all(torch.equal(ours[k], theirs[k]) for k in theirs), name
+
+
+def test_it_learns_and_writes_its_curve(tmp_path: Path) -> None:
+    steps = run(tmp_path, fresh(), replace(QUICK, steps=150, rate=0.05, save_every=150))
+    assert steps[-1].loss < 0.1 * steps[0].loss
+    rows = list(csv.reader((tmp_path / "loss.csv").read_text().splitlines()))
+    assert rows[0] == ["step", "seconds", "loss", "error", "gradient"]
+    assert [int(r[0]) for r in rows[1:]] == list(range(1, 151))
+    tensors, config, facts = weights.load(tmp_path / "finder.safetensors", part="finder")
+    assert config == TINY
+    assert facts["step"] == "150"
+    assert set(tensors) == {"layer.weight", "layer.bias"}
+
+
+def test_the_averaged_weights_are_what_is_written_and_previewed(tmp_path: Path) -> None:
+    seen = {}
+
+    def preview(stage: nn.Module, folder: Path, step: int) -> None:
+        seen[step] = stage.layer.weight.clone()
+
+    stage = fresh()
+    options = replace(QUICK, preview_every=6)
+    loop = train(
+        stage, pair_at, tmp_path, config=TINY, part="finder", options=options, preview=preview
+    )
+    list(loop)
+    written = load_file(tmp_path / "finder.safetensors")["layer.weight"]
+    torch.testing.assert_close(seen[6], written)
+    assert not torch.equal(stage.layer.weight, written)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    def broken(step: int) -> Pair:
+        return Pair(torch.full((1, 3), torch.nan), torch.zeros(1, 1))
+
+    with pytest.raises(FloatingPointError, match="not finite at step 0"):
+        list(train(fresh(), broken, tmp_path, config=TINY, part="finder", options=QUICK))
+
+
+def test_missing_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no performances"):
+        next(train_part("motion", tmp_path, tmp_path / "out", steps=1, batch=1))
+    with pytest.raises(UserError, match="is no folder"):
+        next(train_part("motion", tmp_path / "none", tmp_path / "out", steps=1, batch=1))
+    with pytest.raises(UserError, match="unknown part 'hair'"):
+        next(train_part("hair", tmp_path, tmp_path / "out", steps=1, batch=1))
+
+
+# ---- windows ----
+
+
+def take(frames: int = 60, seed: int = 0) -> Performance:
+    """A performance whose jaw is open exactly where its tone is loud."""
+    generator = torch.Generator().manual_seed(seed)
+    jaw = ((torch.arange(frames) // 8) % 2).float()
+    time = torch.arange(frames * 640) / 16_000
+    samples = 0.3 * torch.sin(2 * torch.pi * 200 * time) * jaw.repeat_interleave(640)
+    hands = torch.zeros(frames, 2, 67)
+    hands[..., 0:64:4] = 1.0
+    hands[..., -3:] = 0.1 * torch.randn(frames, 2, 3, generator=generator)
+    face = torch.zeros(frames, 52)
+    face[:, 24] = jaw
+    motion = Motion(
+        hands=hands, visibility=torch.ones(frames, 2), confidence=torch.ones(frames, 2),
+        betas=torch.zeros(10), fps=25.0, face=face,
+    )  # fmt: skip
+    return performance(samples, 16_000, jaw.long() + 1, motion, "calm", TINY)
+
+
+def test_performances_survive_their_files(tmp_path: Path) -> None:
+    takes = [take(seed=i) for i in range(3)]
+    paths = list(save_performances(tmp_path, takes))
+    assert [p.name for p in paths] == ["performances-00000.safetensors"]
+    for ours, theirs in zip(load_performances(tmp_path, TINY), takes, strict=True):
+        assert torch.equal(ours.samples, theirs.samples)
+        assert torch.equal(ours.rows, theirs.rows)
+        assert ours.style == theirs.style == TINY.motion.styles.index("calm")
+
+
+def test_a_batch_is_a_function_of_its_step() -> None:
+    windows = MotionWindows([take(seed=i) for i in range(3)], TINY, batch=4, seed=7)
+    first, again, other = windows.at(5), windows.at(5), windows.at(6)
+    assert torch.equal(first.sound, again.sound)
+    assert torch.equal(first.motion, again.motion)
+    assert not torch.equal(first.motion, other.motion)
+    assert first.sound.shape == (4, samples_for(24, TINY.speech))
+    assert first.motion.shape == (4, 24, 200)
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_sound_and_motion_stay_together(changes: bool) -> None:
+    windows = MotionWindows([take()], TINY, batch=16, changes=changes)
+    batch = windows.at(0)
+    margin = (batch.sound.shape[-1] - 24 * 640) // 2
+    heard = batch.sound[:, margin : margin + 24 * 640].reshape(16, 24, 640).square().mean(-1)
+    jaw = batch.motion[:, :, 134 + 24]
+    together = torch.corrcoef(torch.stack((heard.log().clamp(min=-14).flatten(), jaw.flatten())))[
+        0, 1
+    ]
+    assert float(together) > (0.9 if not changes else 0.45)
+
+
+def test_a_batch_trains_stage_one() -> None:
+    torch.manual_seed(0)
+    model = SpeechMotion(TINY)
+    takes = [take(seed=i) for i in range(2)]
+    model.motion.measure(torch.cat([t.rows for t in takes]).float())
+    batch = MotionWindows(takes, TINY, batch=2).at(0)
+    terms = model.loss(batch, torch.Generator().manual_seed(0))
+    terms["loss"].backward()
+    assert all(torch.isfinite(term) for term in terms.values())
+    assert model.speech.conv_1.weight.grad.abs().sum() > 0
+
+
+def test_changed_sound_stays_within_a_microphone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sound = 0.2 * torch.randn(12, 16_000, generator=generator)
+    changed = change_sound(sound, 16_000, generator)
+    assert changed.isfinite().all()
+    assert float(changed.abs().max()) <= 1.0
+    assert (changed - sound).abs().mean() > 0.01
+    assert music(5_000, 16_000, generator).shape == (5_000,)
+
+
+def test_rows_of_a_motion_without_hints_rest() -> None:
+    assert not pack(Motion(
+        hands=torch.zeros(2, 2, 67), visibility=torch.ones(2, 2), confidence=torch.ones(2, 2),
+        betas=torch.zeros(10), fps=25.0,
+    ))[:, 134:].any()  # fmt: skip

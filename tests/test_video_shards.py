@@ -1,0 +1,153 @@
+"""Shards to batches: what is read, how it is augmented, which takes and voices belong together."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from emo2.config import COMPACT
+from emo2.data.shards import (
+    MIRROR_ACTIONS,
+    Draw,
+    PeopleBatches,
+    StillsAndTakes,
+    arms_weight,
+    importance,
+    mirror,
+)
+from emo2.errors import UserError
+from emo2.signals import FACE_ACTIONS
+from emo2.video.examples import HEAD
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_shard(path: Path, *, people: int = 2, frames: int = 6, kind: str = "stills") -> None:
+    path.parent.mkdir(exist_ok=True)
+
+    def bytes_of(*shape: int) -> Tensor:
+        return (torch.rand(*shape, generator=torch.Generator().manual_seed(7)) * 255).to(
+            torch.uint8
+        )
+
+    points = torch.rand(people, frames + 1, 68, 2, generator=torch.Generator().manual_seed(8))
+    tensors = {
+        "reference": bytes_of(people, 3, 64, 64),
+        "frames": bytes_of(people, frames, 3, 64, 64),
+        "flow": (noise(people, frames, 2, 32, 32) * 0.02).half(),
+        "visibility": bytes_of(people, frames, 32, 32),
+        "actions": noise(people, frames, 52).abs(),
+        "reference_actions": noise(people, 52, seed=9).abs(),
+        "head": noise(people, frames, 6),
+        "reference_head": torch.ones(people, 6),
+        "body": noise(people, frames, 6),
+        "reference_body": torch.zeros(people, 6),
+        "face_points": points,
+        "samples": torch.zeros(people, 32_000),
+    }
+    facts = {"view": "face", "sample_rate": "16000", "fps": "25.0", "start_s": "1.0", "kind": kind}
+    save_file(tensors, path, metadata=facts)
+
+
+def test_a_batch_depends_on_its_number_alone_and_conditions_are_relative_to_the_reference(
+    tmp_path: Path,
+) -> None:
+    make_shard(tmp_path / "a.safetensors")
+    draw = Draw(people=3, frames=4, augment=False)
+    batches = PeopleBatches([tmp_path], draw, seed=5)
+    first, again = batches.at(1), PeopleBatches([tmp_path], draw, seed=5).at(1)
+    assert torch.equal(first.frames, again.frames)
+    assert not torch.equal(first.conditions, batches.at(2).conditions)
+    assert first.frames.shape == (3, 4, 3, 64, 64)
+    heads = noise(2, 6, 6) - 1.0
+    found = (heads.view(-1, 1, 6) - first.conditions[0, 0, HEAD]).abs().sum(-1).min()
+    assert found < 1e-6
+
+
+def test_a_shard_with_few_frames_fills_the_batch_and_a_short_take_is_refused(
+    tmp_path: Path,
+) -> None:
+    make_shard(tmp_path / "a.safetensors")
+    draw = Draw(people=1, frames=9, augment=False)
+    assert PeopleBatches([tmp_path], draw).at(0).frames.shape[1] == 9
+    with pytest.raises(UserError, match="in a row"):
+        PeopleBatches([tmp_path], dataclasses.replace(draw, consecutive=True)).at(0)
+
+
+def test_a_take_brings_the_voice_of_its_own_frames(tmp_path: Path) -> None:
+    make_shard(tmp_path / "a.safetensors")
+
+    def hear(samples: Tensor, sample_rate: int, fps: float) -> Tensor:
+        count = int(len(samples) / sample_rate * fps)
+        return torch.arange(float(count)).view(-1, 1, 1)
+
+    draw = Draw(people=2, frames=3, consecutive=True, augment=False)
+    batch = PeopleBatches([tmp_path], draw, hear=hear).at(0)
+    assert batch.audio is not None
+    rows = batch.audio[:, :, 0, 0]
+    assert bool((rows.diff(dim=1) == 1).all())
+    assert bool((rows[:, 0] >= 25).all())
+    assert bool((rows[:, -1] <= 25 + 5).all())
+
+
+def test_takes_take_turns_with_single_pictures(tmp_path: Path) -> None:
+    make_shard(tmp_path / "stills" / "a.safetensors")
+    make_shard(tmp_path / "takes" / "a.safetensors", frames=14, kind="takes")
+    folders = [tmp_path / "stills", tmp_path / "takes"]
+    config = dataclasses.replace(COMPACT, name=str(tmp_path))
+    both = StillsAndTakes(folders, config, people=2)
+    assert [both.at(n).consecutive for n in range(4)] == [False, True, False, True]
+    assert both.at(1).frames.shape[1] == COMPACT.video.motion_frames + COMPACT.video.clip_frames
+    assert not StillsAndTakes(folders[:1], config, people=2).at(1).consecutive
+
+
+def test_an_empty_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no shards"):
+        PeopleBatches([tmp_path], Draw())
+
+
+def test_mirroring_twice_changes_nothing_and_once_swaps_the_sides(tmp_path: Path) -> None:
+    make_shard(tmp_path / "a.safetensors")
+    batch = PeopleBatches([tmp_path], Draw(people=2, frames=3, augment=False)).at(0)
+    twice = mirror(mirror(batch))
+    for field in dataclasses.fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, Tensor):
+            torch.testing.assert_close(getattr(twice, field.name), value)
+    left, right = (FACE_ACTIONS.index(f"jaw{side}") for side in ("Left", "Right"))
+    assert MIRROR_ACTIONS[left] == right
+    turned = mirror(batch)
+    assert torch.equal(turned.conditions[..., left], batch.conditions[..., right])
+    assert torch.equal(turned.conditions[..., HEAD.start], -batch.conditions[..., HEAD.start])
+    assert torch.equal(turned.flow[..., 0, :, :], -batch.flow[..., 0, :, :].flip(-1))
+
+
+def test_mouth_and_eyes_weigh_more_than_the_rest() -> None:
+    points = torch.full((1, 68, 2), 0.5)
+    points[:, 48:68] = torch.tensor([0.5, 0.8]) + noise(20, 2) * 0.03
+    points[:, 36:42] = torch.tensor([0.3, 0.3]) + noise(6, 2) * 0.02
+    points[:, 42:48] = torch.tensor([0.7, 0.3]) + noise(6, 2) * 0.02
+    weight = importance(points, 32)[0, 0]
+    assert weight[25, 16] > 3
+    assert weight[9, 9] > 3
+    assert weight[9, 22] > 3
+    assert weight[31, 0] < 1.01
+
+
+def test_moving_arms_count_next_to_nothing_in_the_bodys_field() -> None:
+    parts = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    parts[0, 40:50, 10:20] = 5
+    parts[1, 40:50, 40:50] = 5
+    seen = torch.full((1, 32, 32), 255.0)
+    seen[:, 20:25, 5:10] = 0.0
+    weight = arms_weight(parts, {"flow": torch.zeros(1, 2, 32, 32), "visibility": seen})[0, 0]
+    assert weight[22, 7] == 0.0
+    assert abs(weight[22, 22] - 0.1) < 1e-6
+    assert weight[5, 5] == 1.0
