@@ -63,7 +63,7 @@ TORCH_CPU ?= yes
 	@touch $@
 
 .venv/ready-dev: .venv/ready
-	$(PIP) install -e ".[dev,studio,train]" -c constraints.txt
+	$(PIP) install -e ".[dev,studio,train,full,metrics]" -c constraints.txt
 	@touch $@
 
 system:
