@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emo2 import cli
+from emo2 import cli, progress
 from emo2.errors import UserError
 from emo2.generate import Event
 
@@ -131,7 +131,7 @@ def events() -> Iterator[Event]:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *, quiet: bool = False, json: bool = False) -> str:
-    cli.show(events(), argparse.Namespace(quiet=quiet, json=json))
+    progress.show(events(), argparse.Namespace(quiet=quiet, json=json))
     return capsys.readouterr().out
 
 
@@ -157,7 +157,7 @@ def test_a_terminal_gets_a_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    cli.show(events(), argparse.Namespace(quiet=False, json=False))
+    progress.show(events(), argparse.Namespace(quiet=False, json=False))
     captured = capsys.readouterr()
     assert "film     ████████████░░░░░░░░░░░░ 12/24" in captured.err
     assert captured.out.strip() == "wrote a.mp4"
@@ -165,8 +165,8 @@ def test_a_terminal_gets_a_bar(
 
 def test_the_time_left_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
-    clock = cli._Clock()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    clock = progress._Clock()
     assert clock.left(Event(kind="progress", stage="film", done=50, total=200)) == ""
     now[0] = 110.0
     assert clock.left(Event(kind="progress", stage="film", done=100, total=200)) == "0:20 left"

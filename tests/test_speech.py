@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from emo2 import speech as module
 from emo2.config import SpeechConfig
 from emo2.signals import Speech
 from emo2.speech import ROW_RATE, SpeechEncoder, context_rows, gain_of, measure, samples_for
+from emo2.speech import mel as module
 
 RATE = 16_000
 SMALL = SpeechConfig(width=32, depth=2, mels=20)
