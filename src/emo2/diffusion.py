@@ -16,6 +16,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+Solver = Literal["ddim", "unipc", "lcm", "tcd"]
+"""DDIM and UniPC are deterministic given the first noise; LCM and TCD draw noise at every step."""
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(noisy (b ...), time (b,)) -> prediction of the process's target."""
 
@@ -24,21 +27,34 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 class NoiseProcess:
     """How noise is added, and what a network is asked for."""
 
-    schedule: Literal["cosine", "scaled_linear"] = "cosine"
-    """Nichol and Dhariwal 2021 eq. 17, or Stable Diffusion's."""
+    schedule: Literal["cosine", "linear", "scaled_linear"] = "cosine"
+    """Nichol and Dhariwal 2021 eq. 17; betas in equal steps (Ho et al. 2020); their roots in equal steps (SD)."""
     target: Literal["x0", "noise", "velocity"] = "x0"
     steps: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
+    zero_snr: bool = False
+    """Shift and scale sqrt(alpha-bar) so that the last step is pure noise (Lin et al. 2023, algorithm 1)."""
+
+    def __post_init__(self) -> None:
+        if self.zero_snr and self.target == "noise":
+            raise ValueError(
+                "a last step of pure noise says nothing of the signal; use target x0 or velocity"
+            )
 
     def betas(self) -> Float[Tensor, " steps"]:
         """Variance added at each training step."""
-        if self.schedule == "scaled_linear":
-            return torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.steps) ** 2
-        kept = [_cosine_kept(i / self.steps) for i in range(self.steps + 1)]
-        return torch.tensor(
-            [min(1 - kept[i + 1] / kept[i], 0.999) for i in range(self.steps)], dtype=torch.float32
-        )
+        if self.schedule == "linear":
+            betas = torch.linspace(self.beta_start, self.beta_end, self.steps)
+        elif self.schedule == "scaled_linear":
+            betas = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.steps) ** 2
+        else:
+            kept = [_cosine_kept(i / self.steps) for i in range(self.steps + 1)]
+            betas = torch.tensor(
+                [min(1 - kept[i + 1] / kept[i], 0.999) for i in range(self.steps)],
+                dtype=torch.float32,
+            )
+        return _ending_in_noise(betas) if self.zero_snr else betas
 
     def kept(self) -> Float[Tensor, " steps"]:
         """alpha-bar: the share of the clean signal's variance that is left at each step."""
@@ -76,8 +92,8 @@ class NoiseProcess:
             return (noisy - spread * prediction) / signal
         return signal * noisy - spread * prediction
 
-    def scheduler(self, name: Literal["ddim", "unipc"] = "ddim") -> Any:  # noqa: ANN401 - diffusers' own
-        """A scheduler of `diffusers` for this process."""
+    def scheduler(self, name: Solver = "ddim") -> Any:  # noqa: ANN401 - diffusers' own
+        """A scheduler of `diffusers` for this process; LCM and TCD are for weights distilled to few steps."""
         prediction = {"x0": "sample", "noise": "epsilon", "velocity": "v_prediction"}[self.target]
         common = {
             "num_train_timesteps": self.steps,
@@ -85,18 +101,35 @@ class NoiseProcess:
             "prediction_type": prediction,
             "timestep_spacing": "trailing",
         }
-        # Imported here: diffusers takes a second to load, UniPC another, and help needs none of it.
+        # Imported here: diffusers takes a second to load, each scheduler another, and help needs none of it.
         if name == "unipc":
             from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
             return UniPCMultistepScheduler(**common)
+        common |= {"clip_sample": False, "set_alpha_to_one": True}
+        if name == "lcm":
+            from diffusers.schedulers.scheduling_lcm import LCMScheduler
+
+            return LCMScheduler(**common)
+        if name == "tcd":
+            from diffusers.schedulers.scheduling_tcd import TCDScheduler
+
+            return TCDScheduler(**common)
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-        return DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
+        return DDIMScheduler(**common)
 
 
 def _cosine_kept(share: float) -> float:
     return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
+
+
+def _ending_in_noise(betas: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
+    """Betas whose last alpha-bar is 0, the first kept as it was (Lin et al. 2023, algorithm 1)."""
+    roots = torch.cumprod(1.0 - betas, dim=0).sqrt()
+    first, last = roots[0].clone(), roots[-1].clone()
+    kept = ((roots - last) * (first / (first - last))).square()
+    return 1.0 - torch.cat([kept[:1], kept[1:] / kept[:-1]])
 
 
 def guided(conditioned: Denoiser, unconditioned: Denoiser, scale: float | Tensor) -> Denoiser:
@@ -120,13 +153,17 @@ def sample(
     process: NoiseProcess,
     *,
     steps: int,
-    scheduler: Literal["ddim", "unipc"] = "ddim",
+    scheduler: Solver = "ddim",
+    generator: torch.Generator | None = None,
 ) -> Iterator[Float[Tensor, "b ..."]]:
     """Ever cleaner tensors from pure noise, one a step; the last is the sample.
 
-    Deterministic given `noise`, which the caller draws on the CPU.
+    Deterministic given `noise`, which the caller draws on the CPU, and for LCM and TCD a `generator` on the CPU.
     """
     solver = process.scheduler(scheduler)
+    draws = {"generator": generator} if scheduler in ("lcm", "tcd") else {}
+    if draws and generator is None:
+        raise ValueError(f"{scheduler} draws noise at every step; hand in a generator")
     with (
         warnings.catch_warnings()
     ):  # UniPC hands torch tensors to numpy in a way numpy 2 disapproves of
@@ -135,7 +172,7 @@ def sample(
     x = noise
     for time in solver.timesteps:
         times = torch.full((x.shape[0],), int(time), device=x.device)
-        x = solver.step(denoise(x, times), time, x).prev_sample
+        x = solver.step(denoise(x, times), time, x, **draws).prev_sample
         yield x
 
 
