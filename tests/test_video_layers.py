@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from emo2.guidance import fit_camera
+from emo2.hands import slice_motion
 from emo2.signals import Motion, Portrait
 from emo2.video import layer_motion, layer_paint
 from emo2.video.layer_masks import fault, find_limb
@@ -305,6 +306,22 @@ def test_still_hands_give_still_poses_and_no_frames_none(portrait: Portrait) -> 
     assert still.values.abs().max() < 1e-4
     none = layer_motion.anchor(make_motion(torch.ones(0, 3), torch.ones(0)), portrait, camera)
     assert none.values.shape == (0, 2, 6)
+
+
+def test_poses_made_block_by_block_are_those_of_the_whole_motion(
+    portrait: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = torch.arange(900) / 25
+    shift = torch.stack([0.1 * torch.sin(3 * time), 0.2 * torch.sin(time), 0 * time], -1)
+    motion, camera = make_motion(shift, 3 * torch.sin(0.7 * time) + time), fit_camera(portrait)
+    assert len(motion) > 3 * layer_motion.reach(25.0)
+    parts = layer_motion.anchor(motion, portrait, camera)
+    monkeypatch.setattr(layer_motion, "BLOCK", len(motion))
+    whole = layer_motion.anchor(motion, portrait, camera)
+    assert torch.allclose(parts.values, whole.values, atol=1e-3)  # a thousandth of a pixel
+    cut = layer_motion.anchor(slice_motion(motion, 0, 640), portrait, camera)
+    same = 640 - layer_motion.reach(25.0)
+    assert torch.allclose(cut.values[:same], whole.values[:same], atol=1e-3)
 
 
 def test_paint_takes_colours_from_its_source_only() -> None:

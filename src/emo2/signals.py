@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -109,6 +109,13 @@ class SpeechFeatures:
     voiced: Float[Tensor, " frames"]
     """Probability that the frame is voiced, 0..1."""
     fps: float
+    loud: float = 2 / 3
+    """Energy of the whole voice's loud passages, by which silence is told; -20 dBFS where nobody measured it."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("values", "energy", "voiced")
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +139,16 @@ class Motion:
     """Order of `BODY_CHANNELS`."""
     gaze: Float[Tensor, "frames 2"] | None = None
     """Yaw (image's right) and pitch (down) of the eyes against the head, radians."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = (
+        "hands",
+        "visibility",
+        "confidence",
+        "face",
+        "head",
+        "body",
+        "gaze",
+    )
 
     def __len__(self) -> int:
         return self.hands.shape[0]

@@ -6,7 +6,9 @@ about 10 % of the picture's height and 30 degrees in the plane), so poses are so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from emo2.guidance import Camera
+from emo2.reel import Reel, join
 from emo2.signals import Motion, Portrait
 
 POSE = ("wrist_x", "wrist_y", "turn", "log_scale", "elbow_x", "elbow_y")
@@ -25,7 +28,15 @@ MAX_SHIFT = 0.10
 MAX_TURN = float(np.radians(30))
 _DRIFT_S = 2.5
 """Slower changes than this are drift and are taken out: the photo's pose is where hands rest."""
+_SIZE_S = 1.5
+"""Span over which the size of the moves is judged."""
 _ELBOW_LAG_S = 0.06
+_APPEAR_S = 0.1
+"""Time in which a hand that comes into sight begins to move."""
+_CUT = 2.0
+"""Standard deviations after which Gaussian means over time are cut off."""
+BLOCK = 64
+"""Frames whose poses are made together."""
 _ELBOW_SHARE = 0.3
 _VIEW_DISTANCE = 2.0
 """Metres from camera to person, for the change of size of a hand that comes nearer."""
@@ -41,39 +52,67 @@ class ArmPoses:
     """Where the wish went beyond what a layer can show and was held back."""
     notes: tuple[str, ...] = ()
 
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("values", "bound")
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
 
 def anchor(motion: Motion, portrait: Portrait, camera: Camera) -> ArmPoses:
     """2-D poses of both arms: what `motion` does relative to its own slow course, about the photo's pose."""
-    frames, fps = len(motion), motion.fps
-    limit = MAX_SHIFT * portrait.size[0]
-    wrist = motion.hands[..., 64:67].double()
-    shift = _swing(wrist, fps)
+    if len(motion) == 0:
+        return ArmPoses(values=torch.zeros(0, 2, 6), bound=torch.zeros(0, 2, dtype=torch.bool))
+    poses = join(list(anchored(Reel.of(motion), portrait, camera)))
+    share = poses.bound.float().mean().item()
+    text = f"hands wished to move beyond what the photo can show in {share:.0%} of the frames"
+    return replace(poses, notes=(text,) if share > 0.02 else ())
+
+
+def anchored(motion: Reel[Motion], portrait: Portrait, camera: Camera) -> Iterator[ArmPoses]:
+    """`anchor`, `BLOCK` frames at a time: each from the motion within `reach` frames around it, however long."""
+    opening = motion.between(0, 1)
+    for start in range(0, len(motion), BLOCK):
+        stop = min(start + BLOCK, len(motion))
+        around = reach(opening.fps)
+        low, high = max(start - around, 0), min(stop + around, len(motion))
+        part = motion.between(low, high)
+        values, bound = _poses(part, opening, portrait.size[0], camera, begins=low == 0)
+        inside = slice(start - low, stop - low)
+        yield ArmPoses(values=values[inside].float(), bound=bound[inside])
+
+
+def reach(fps: float) -> int:
+    """Frames before and after a frame on which its pose depends."""
+    spreads = (_DRIFT_S, _SIZE_S, _ELBOW_LAG_S, _APPEAR_S)
+    return sum(int(np.ceil(_CUT * spread * fps)) for spread in spreads)
+
+
+def _poses(
+    motion: Motion, opening: Motion, height: int, camera: Camera, *, begins: bool
+) -> tuple[Float[Tensor, "frames 2 6"], Bool[Tensor, "frames 2"]]:
+    """Poses of a stretch of motion, and where the wish was bound; `begins`: its first frame is the film's."""
+    fps, limit = motion.fps, MAX_SHIFT * height
+    shift = _swing(motion.hands[..., 64:67].double(), fps, begins=begins)
     pixels = shift[..., :2] * torch.as_tensor(camera.scale, dtype=torch.float64)
     wish = pixels.norm(dim=-1)
-    turn = _swing(_plane_turn(motion.hands[..., :4].double()), fps)
-    pixels = _soft_limit(_within(pixels, limit), limit)
-    turn = _soft_limit(_within(turn, MAX_TURN), MAX_TURN)[..., 0]
+    turn = _plane_turn(motion.hands[..., :4].double(), opening.hands[..., :4].double())
+    turn = _swing(turn, fps, begins=begins)
+    pixels = _soft_limit(_within(pixels, limit, fps), limit)
+    turn = _soft_limit(_within(turn, MAX_TURN, fps), MAX_TURN)[..., 0]
     nearer = (shift[..., 2] / _VIEW_DISTANCE).clamp(-0.06, 0.06)
     elbow = _ELBOW_SHARE * _smooth(pixels, _ELBOW_LAG_S * fps)
     values = torch.cat([pixels, turn[..., None], nearer[..., None], elbow], dim=-1)
     seen = motion.visibility.double()[..., None]
-    values = values * _smooth(seen.expand(-1, -1, 1), 0.1 * fps)
-    bound = wish > limit
-    share = bound.float().mean().item() if frames else 0.0
-    notes = ()
-    if share > 0.02:
-        notes = (
-            f"hands wished to move beyond what the photo can show in {share:.0%} of the frames",
-        )
-    return ArmPoses(values=values.float(), bound=bound, notes=notes)
+    return values * _smooth(seen, _APPEAR_S * fps), wish > limit
 
 
-def _within(values: Float[Tensor, "frames 2 c"], limit: float) -> Float[Tensor, "frames 2 c"]:
-    """Scaled down per hand where the large moves go far beyond the limit: else it would cut them all alike."""
-    if len(values) == 0:
-        return values
-    large = values.norm(dim=-1).quantile(0.95, dim=0)
-    return values * (1.2 * limit / large.clamp(min=1e-9)).clamp(max=1)[None, :, None]
+def _within(
+    values: Float[Tensor, "frames 2 c"], limit: float, fps: float
+) -> Float[Tensor, "frames 2 c"]:
+    """Scaled down per hand while its large moves go far beyond the limit: else it would cut them all alike."""
+    size = values.square().sum(-1, keepdim=True)
+    large = (2.0 * _smooth(size, _SIZE_S * fps)).sqrt()  # how far out a swinging hand comes
+    return values * (1.2 * limit / large.clamp(min=1e-9)).clamp(max=1)
 
 
 def _soft_limit(shift: Float[Tensor, "... c"], limit: float) -> Float[Tensor, "... c"]:
@@ -81,10 +120,12 @@ def _soft_limit(shift: Float[Tensor, "... c"], limit: float) -> Float[Tensor, ".
     return shift * (limit * torch.tanh(size / limit) / size.clamp(min=1e-9))
 
 
-def _swing(values: Float[Tensor, "frames 2 c"], fps: float) -> Float[Tensor, "frames 2 c"]:
-    """Without the slow course, and starting at zero (the film begins with the photo's pose)."""
+def _swing(
+    values: Float[Tensor, "frames 2 c"], fps: float, *, begins: bool
+) -> Float[Tensor, "frames 2 c"]:
+    """Without the slow course; where the film begins, from zero on (the photo's pose)."""
     swing = values - _smooth(values, _DRIFT_S * fps)
-    if len(swing) == 0:
+    if not begins:
         return swing
     time_s = torch.arange(len(swing), dtype=torch.float64) / fps
     return swing - swing[:1] * torch.exp(-time_s / 0.6)[:, None, None]
@@ -94,7 +135,7 @@ def _smooth(values: Float[Tensor, "frames 2 c"], sigma: float) -> Float[Tensor, 
     """Gaussian mean over time (standard deviation in frames), ends held."""
     if len(values) < 2 or sigma < 0.3:
         return values
-    reach = min(int(np.ceil(3 * sigma)), 4 * len(values))
+    reach = int(np.ceil(_CUT * sigma))
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
@@ -103,12 +144,12 @@ def _smooth(values: Float[Tensor, "frames 2 c"], sigma: float) -> Float[Tensor, 
     return torch.nn.functional.conv1d(flat, kernel[None, None])[:, 0].T.reshape(values.shape)
 
 
-def _plane_turn(quaternions: Float[Tensor, "frames 2 4"]) -> Float[Tensor, "frames 2 1"]:
-    """Turn of the wrist in the picture's plane since the first frame, radians, unwrapped (twist about z)."""
-    if len(quaternions) == 0:
-        return quaternions[..., :1]
+def _plane_turn(
+    quaternions: Float[Tensor, "frames 2 4"], opening: Float[Tensor, "1 2 4"]
+) -> Float[Tensor, "frames 2 1"]:
+    """Turn of the wrist in the picture's plane since the film's first frame, radians, unwrapped (twist about z)."""
     w, x, y, z = quaternions.unbind(-1)
-    w0, x0, y0, z0 = (c[:1] for c in (w, x, y, z))
+    w0, x0, y0, z0 = opening.unbind(-1)
     # q(t) * conj(q(0)): only the real and the z part are needed.
     real = w * w0 + x * x0 + y * y0 + z * z0
     about_z = -w * z0 + z * w0 - x * y0 + y * x0
