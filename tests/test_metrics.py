@@ -22,7 +22,8 @@ from emo2.metrics import (
     voice_envelope,
 )  # fmt: skip
 from emo2.metrics.flow import end_point_share
-from emo2.metrics.motion import acceleration, chance_alignment, frechet, motion_beats, onsets, speed
+from emo2.metrics.frechet import frechet
+from emo2.metrics.motion import acceleration, chance_alignment, motion_beats, onsets, speed
 
 
 @pytest.fixture(scope="module")

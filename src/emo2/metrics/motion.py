@@ -1,7 +1,7 @@
-"""Measures of hand motion: beat alignment with its controls, diversity, jerk, rest, Fréchet distance.
+"""Measures of hand motion: beat alignment with its controls, diversity, jerk, rest.
 
 Formulas follow the public code of the field where it exists (EMAGE's beat consistency, the pairwise diversity of Ye
-et al. 2022 and DiffSHEG, GENEA's jerk, pytorch-fid's Fréchet distance); each docstring names its own.
+et al. 2022 and DiffSHEG, GENEA's jerk); each docstring names its own.
 """
 
 from __future__ import annotations
@@ -163,13 +163,3 @@ def rest_fraction(
     still = speed(points, fps) < STILL_M_PER_S
     chosen = still if where is None else still[where]
     return float(chosen.float().mean()) if len(chosen) else 0.0
-
-
-def frechet(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> float:
-    """Fréchet distance of two Gaussians fitted to rows (pytorch-fid: unbiased covariances, no offset)."""
-    a, b = first.double(), second.double()
-    cov_a, cov_b = (torch.atleast_2d(torch.cov(rows.T)) for rows in (a, b))
-    # trace sqrt(A B) by the eigenvalues of A B, which are real and not negative.
-    roots = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0).sqrt().sum()
-    gap = ((a.mean(0) - b.mean(0)) ** 2).sum()
-    return float(gap + torch.trace(cov_a) + torch.trace(cov_b) - 2 * roots)
