@@ -64,7 +64,7 @@ def main() -> None:
         with torch.inference_mode():
             features = models.speech.encode(speech, models.config.fps)
             made = [
-                pipeline.plan(models, None, features, pipeline.Options(seed=seed))
+                pipeline.plan(models.motion, None, features, pipeline.Options(seed=seed)).whole()
                 for seed in range(args.seeds)
             ]
         envelope = features.energy

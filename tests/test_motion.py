@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from emo2 import pipeline
 from emo2.config import COMPACT, Config, MotionConfig, SpeechConfig
+from emo2.media import read_voice, speech_from_samples
 from emo2.motion import MOUTH_ACTIONS, MotionBatch, MotionStage, SpeechMotion, pack, unpack
 from emo2.motion.channels import FACE, HAND_ROW, HANDS, one_hemisphere, row_width
-from emo2.motion.finish import activity, full_blinks, rest_gate, smooth
+from emo2.motion.finish import Finish, activity, full_blinks, rest_gate, smooth
 from emo2.nn import SpeedEmbedding, speed_code
+from emo2.reel import Reel, cut, join
 from emo2.signals import FACE_ACTIONS, Motion, SpeechFeatures
 from emo2.speech import samples_for
 
@@ -249,14 +254,13 @@ def test_silence_closes_the_mouth_and_a_short_gap_does_not() -> None:
     energy = torch.full((100,), 0.8)
     energy[40:42] = 0.0  # a stop
     energy[60:90] = 0.02
-    features = replace(some_features(100), energy=energy)
     face = torch.ones(100, 52)
-    gated = rest_gate(face, features)
+    gated = rest_gate(face, activity(energy, 25.0, 0.8))
     jaw = FACE_ACTIONS.index("jawOpen")
     assert float(gated[40:42, jaw].min()) == 1.0
     assert float(gated[70:80, jaw].max()) == 0.0
     assert float(gated[:, FACE_ACTIONS.index("eyeBlinkLeft")].min()) == 1.0
-    assert float(activity(torch.zeros(20), 25.0).max()) == 0.0
+    assert float(activity(torch.zeros(20), 25.0, 0.0).max()) == 0.0
 
 
 def test_tremor_is_filtered_strokes_and_end_frames_stay() -> None:
@@ -286,6 +290,71 @@ def test_begun_blinks_become_whole_and_eyes_never_stay_open_too_long() -> None:
     assert float((starts[1:] - starts[:-1]).max()) <= 6.2 * 25
     others = [i for i in range(52) if i not in lids]
     assert torch.equal(whole[:, others], face[:, others])
+
+
+@pytest.mark.parametrize("size", [1, 7, 90, 100])
+def test_windows_are_finished_as_the_whole_would_be_to_the_bit(size: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    rows = pack(some_motion(400)) + 0.3 * torch.randn(
+        400, row_width(hints=True), generator=generator
+    )
+    lids = [FACE.start + FACE_ACTIONS.index(f"eyeBlink{side}") for side in ("Left", "Right")]
+    rows[100:300, lids] = 0.01  # eyes that stay open too long, across windows
+    energy = (torch.rand(400, generator=generator) - 0.3).clamp(0.0, 1.0)
+    energy[150:220] = 0.0
+    features = replace(some_features(400), loud=0.7)
+
+    def finished(size: int) -> torch.Tensor:
+        finish = Finish(features, rows[0], 0.7)
+        parts = [
+            finish.add(rows[at : at + size], energy[at : at + size], last=at + size >= 400)
+            for at in range(0, 400, size)
+        ]
+        assert size > 300 or len(parts[-1]) < 200  # what waits does not grow
+        return torch.cat(parts)
+
+    assert torch.equal(finished(size), finished(400))
+
+
+def test_windows_come_when_they_are_asked_for(stage: MotionStage) -> None:
+    features, heard = some_features(240), []
+
+    def pieces() -> Iterator[SpeechFeatures]:
+        for at in range(0, 240, 12):
+            heard.append(at)
+            yield cut(features, at, at + 12)
+
+    windows = stage.windows(Reel(pieces(), 240), seed=1)
+    first = next(windows)
+    assert heard[-1] < 60
+    torch.testing.assert_close(first.hands, stage.sample(features, seed=1).hands[: len(first)])
+    assert len(first) + sum(len(motion) for motion in windows) == 240
+
+
+def test_a_dozen_windows_join_without_a_seam() -> None:
+    config, trained = pipeline.load_stage_1("compact")
+    demo = read_voice(Path(pipeline.__file__).parent / "assets" / "demo" / "voice.flac")
+    samples = torch.cat(list(demo.voice.blocks(demo.sample_rate)))
+    once = trained.speech.encode(speech_from_samples(samples, sample_rate=16_000), 25.0)
+    window, prefix = config.motion.window, config.motion.prefix
+    frames = 12 * (window - prefix) + prefix
+    voice = cut(join([once] * (1 + frames // len(once))), 0, frames)
+    motion = trained.motion.sample(voice, seed=1, steps=4)
+    assert len(motion) == frames
+    borders = torch.arange(window, frames - 2, window - prefix)
+    assert len(borders) == 11
+    for track in (
+        motion.hands[..., 64:].flatten(1),
+        motion.hands[..., :64].flatten(1),
+        motion.head,
+    ):
+        assert track is not None
+        step = track.diff(dim=0).norm(dim=-1)
+        jerk = track.diff(n=3, dim=0).norm(dim=-1)
+        near = torch.stack([borders - 3, borders - 2, borders - 1])  # those that span a border
+        assert float(step[borders - 1].mean() / step.mean()) < 2.0
+        assert float(step[borders - 1].max() / step.quantile(0.99)) < 1.5
+        assert float(jerk[near].mean() / jerk.mean()) < 2.0
 
 
 def test_mouth_actions_are_the_lower_face() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_a_film_taken_up_at_a_clip_goes_on_unchanged(
 ) -> None:
     options = Options(seed=1)
     features = small_models.speech.encode(short_voice, 25.0)
-    motion = pipeline.plan(small_models.motion, drawn_bust, features, options)
+    motion = pipeline.plan(small_models.motion, drawn_bust, features, options).whole()
     whole = list(pipeline.render(small_models, drawn_bust, features, motion, options))
     rest = list(
         pipeline.render(
@@ -73,12 +74,51 @@ def test_a_film_taken_up_at_a_clip_goes_on_unchanged(
     assert all(torch.equal(a.frames, b.frames) for a, b in zip(whole[1:], rest, strict=True))
 
 
+class Listened:
+    """A long voice that counts the samples which were taken from it in its last hearing."""
+
+    def __init__(self, seconds: float) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.samples = 0.1 * torch.randn(round(seconds * 16_000), generator=generator)
+        self.heard = 0
+
+    def blocks(self, size: int) -> Iterator[torch.Tensor]:
+        self.heard = 0
+        for block in self.samples.split(size):
+            self.heard += len(block)
+            yield block
+
+
+def test_the_first_clip_does_not_wait_for_the_end_of_the_voice(
+    small_models: Models, drawn_bust: Portrait
+) -> None:
+    heard = []
+    for seconds in (60.0, 90.0):
+        voice = Listened(seconds)
+        speech = Speech(voice=voice, sample_rate=16_000, num_samples=len(voice.samples))
+        clip = next(animate(small_models, drawn_bust, speech))
+        assert clip.start == 0
+        heard.append(voice.heard)
+    assert heard[0] == heard[1] < 45 * 16_000
+
+
+def test_a_motion_given_whole_makes_the_film_that_stage_1_makes_as_it_goes(
+    small_models: Models, drawn_bust: Portrait, short_voice: Speech
+) -> None:
+    features, _ = pipeline.hear(small_models.speech, short_voice, 25.0)
+    motion = pipeline.plan(small_models.motion, drawn_bust, features, Options()).whole()
+    given = animate(small_models, drawn_bust, short_voice, motion=motion)
+    assert torch.equal(
+        torch.cat([clip.frames for clip in given]), film(small_models, drawn_bust, short_voice)
+    )
+
+
 def test_the_state_of_the_clip_before_matters(
     small_models: Models, drawn_bust: Portrait, short_voice: Speech
 ) -> None:
     options = Options()
     features = small_models.speech.encode(short_voice, 25.0)
-    motion = pipeline.plan(small_models.motion, drawn_bust, features, options)
+    motion = pipeline.plan(small_models.motion, drawn_bust, features, options).whole()
     whole = list(pipeline.render(small_models, drawn_bust, features, motion, options))
     dark = {name: torch.zeros_like(value) for name, value in whole[0].state.items()}
     assert dark
@@ -143,7 +183,7 @@ def test_a_hand_that_the_photo_hides_is_not_seen_in_the_motion(drawn_portrait: P
 
 def test_a_motion_of_another_length_is_refused(small_models: Models, short_voice: Speech) -> None:
     features = small_models.speech.encode(short_voice, 25.0)
-    motion = pipeline.plan(small_models.motion, None, features, Options())
+    motion = pipeline.plan(small_models.motion, None, features, Options()).whole()
     assert len(fit_motion(motion, 14, 25.0, "a.npz")) == 14
     with pytest.raises(
         UserError, match=r"a\.npz has 14 frames \(0\.56 s\), but the voice needs 50"
@@ -155,7 +195,7 @@ def test_a_motion_of_another_rate_is_brought_to_the_films(
     small_models: Models, short_voice: Speech
 ) -> None:
     features = small_models.speech.encode(short_voice, 12.5)
-    motion: Motion = pipeline.plan(small_models.motion, None, features, Options())
+    motion: Motion = pipeline.plan(small_models.motion, None, features, Options()).whole()
     assert motion.fps == 12.5
     assert fit_motion(motion, len(motion) * 2, 25.0, "a.npz").fps == 25.0
 

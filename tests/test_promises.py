@@ -369,7 +369,7 @@ def motion_file(bench: Bench, small_models: Models) -> Path:
     speech = media.speech_from_samples(made_up_voice(3.0), sample_rate=16_000)
     features = small_models.speech.encode(speech, 25.0)
     path = bench.folder / "hands.npz"
-    hands.save(pipeline.plan(small_models.motion, None, features, pipeline.Options()), path)
+    hands.save(pipeline.plan(small_models.motion, None, features, pipeline.Options()).whole(), path)
     return path
 
 

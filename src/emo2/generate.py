@@ -22,8 +22,9 @@ from emo2.hands import save as save_motion
 from emo2.hands.preview import render_preview
 from emo2.pipeline import Models, Options
 from emo2.portrait import find
+from emo2.reel import Reel, join
 from emo2.resume import digest_files, digest_package
-from emo2.signals import Motion, Portrait, Speech, SpeechFeatures
+from emo2.signals import Motion, Portrait, Speech
 
 LONGEST_SIDE = 1024
 """A film is as large as its photo, up to this; `size` asks for more."""
@@ -100,30 +101,23 @@ def generate(job: Job) -> Iterator[Event]:
     pipeline.style_of(models.config.motion, job.options)
     portrait = reframe(find(image, models.finder, face_index=job.face or 0), job.size, LONGEST_SIDE)
     yield from (Event(kind="note", text=note) for note in portrait.notes)
-    yield Event(kind="progress", stage="speech", total=1)
-    features = models.speech.encode(speech, models.config.fps)
-    yield Event(kind="progress", stage="motion", total=1)
-    if given is None:
-        motion = pipeline.plan(models.motion, portrait, features, job.options)
-    else:
-        motion = fit_motion(given, len(features.values), models.config.fps, str(job.motion))
-    if job.save_motion is not None:
-        save_motion(motion, job.save_motion)
-        yield Event(kind="note", text=f"motion written to {job.save_motion}", path=job.save_motion)
-    yield from _film(job, models, portrait, speech, features, motion)
+    yield from _film(job, models, portrait, speech, given)
 
 
 def _film(
-    job: Job,
-    models: Models,
-    portrait: Portrait,
-    speech: Speech,
-    features: SpeechFeatures,
-    motion: Motion,
+    job: Job, models: Models, portrait: Portrait, speech: Speech, given: Motion | None
 ) -> Iterator[Event]:
-    total = len(motion)
+    fps, total = models.config.fps, media.num_frames(speech.duration_s, models.config.fps)
+    for_motion, for_film = pipeline.hear(models.speech, speech, fps)
+    if given is None:
+        motion = pipeline.plan(models.motion, portrait, for_motion, job.options)
+    else:
+        motion = Reel.of(fit_motion(given, total, fps, str(job.motion)))
+    del for_motion  # unread, it would hold all that the film's half has read
+    if job.save_motion is not None:
+        motion = Reel(_saved(motion, job.save_motion), total)
     film = media.Film(
-        job.output, portrait.size, models.config.fps, speech, job.keep_frames,
+        job.output, portrait.size, fps, speech, job.keep_frames,
         fingerprint=job.fingerprint(), resume=job.resume,
     )  # fmt: skip
     with film, torch.inference_mode():
@@ -133,7 +127,7 @@ def _film(
         yield Event(kind="progress", stage="film", done=film.frames_done, total=total)
         if film.frames_done < total:
             for clip in pipeline.render(
-                models, portrait, features, motion, job.options,
+                models, portrait, for_film, motion, job.options,
                 start=film.frames_done, state=film.state(),
             ):  # fmt: skip
                 film.write(clip, clip.state)
@@ -141,7 +135,22 @@ def _film(
                     first = film.segments[0]
                     yield Event(kind="note", text=f"first clip to watch: {first}", path=first)
                 yield Event(kind="progress", stage="film", done=film.frames_done, total=total)
+        if job.save_motion is not None:
+            motion.forget(total)  # what was not needed for the film is made and saved
+            text = f"motion written to {job.save_motion}"
+            yield Event(kind="note", text=text, path=job.save_motion)
     yield Event(kind="done", text=f"wrote {job.output}", path=job.output)
+
+
+def _saved(motion: Reel[Motion], path: Path, size: int = 100) -> Iterator[Motion]:
+    """The same motion, written to `path` as soon as all of it is there."""
+    parts = []
+    for start in range(0, len(motion), size):
+        parts.append(motion.between(start, min(start + size, len(motion))))
+        motion.forget(start)
+        if start + size >= len(motion):
+            save_motion(join(parts), path)
+        yield parts[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +182,9 @@ def make_motion(job: MotionJob) -> Iterator[Event]:
     pipeline.style_of(config.motion, job.options)
     yield Event(kind="progress", stage="speech", total=1)
     with torch.inference_mode():
-        features = stage_1.speech.encode(speech, config.fps)
+        features, _ = pipeline.hear(stage_1.speech, speech, config.fps)
         yield Event(kind="progress", stage="motion", total=1)
-        motion = pipeline.plan(stage_1.motion, None, features, job.options)
+        motion = pipeline.plan(stage_1.motion, None, features, job.options).whole()
     save_motion(motion, job.output)
     if job.preview is not None:
         yield Event(kind="progress", stage="preview", total=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import tee
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,8 +19,10 @@ from emo2 import weights
 from emo2.config import Config, MotionConfig
 from emo2.errors import UserError
 from emo2.guidance import draw, fit_camera
+from emo2.media import num_frames
 from emo2.motion import MotionStage, SpeechMotion
 from emo2.portrait import PortraitFinder
+from emo2.reel import Reel, join
 from emo2.signals import Clip, GuidanceMaps, Motion, Portrait, Speech, SpeechFeatures
 from emo2.speech import SpeechEncoder
 from emo2.start import pose_of
@@ -65,47 +68,70 @@ def animate(
     options: Options | None = None,
     motion: Motion | None = None,
 ) -> Iterator[Clip]:
-    """Portrait and speech to video, clip after clip; `motion` takes the place of stage 1 where given."""
+    """Portrait and speech to video, clip after clip; `motion` takes the place of stage 1 where given.
+
+    All of it flows: the first clip is there after the first windows, however long the voice.
+    """
     options = options or Options()
-    features = models.speech.encode(speech, models.config.fps)
-    if motion is None:
-        motion = plan(models.motion, portrait, features, options)
-    yield from render(models, portrait, features, motion, options)
+    for_motion, for_film = hear(models.speech, speech, models.config.fps)
+    moves = (
+        plan(models.motion, portrait, for_motion, options) if motion is None else Reel.of(motion)
+    )
+    del for_motion  # unread, it would hold all that the film's half has read
+    yield from render(models, portrait, for_film, moves, options)
+
+
+def hear(
+    encoder: SpeechEncoder, speech: Speech, fps: float
+) -> tuple[Reel[SpeechFeatures], Reel[SpeechFeatures]]:
+    """Speech features for both stages, encoded once, when the first of them asks."""
+    frames = num_frames(speech.duration_s, fps)
+    first, second = tee(encoder.stream(speech, fps))
+    return Reel(first, frames), Reel(second, frames)
 
 
 def plan(
-    stage: MotionStage, portrait: Portrait | None, features: SpeechFeatures, options: Options
-) -> Motion:
+    stage: MotionStage,
+    portrait: Portrait | None,
+    features: SpeechFeatures | Reel[SpeechFeatures],
+    options: Options,
+) -> Reel[Motion]:
     """Stage 1: hand motion (and hints) for the whole voice, begun from the portrait's own pose."""
-    return stage.sample(
+    windows = stage.windows(
         features,
-        start=None if portrait is None else pose_of(portrait, fps=features.fps),
+        start=None if portrait is None else pose_of(portrait, fps=stage.fps),
         style=style_of(stage.config, options),
         speed=options.speed,
         amplitude=options.amplitude,
         seed=options.seed,
     )
+    return Reel(windows, len(features))
 
 
 def render(
     models: Models,
     portrait: Portrait,
-    features: SpeechFeatures,
-    motion: Motion,
+    features: SpeechFeatures | Reel[SpeechFeatures],
+    motion: Motion | Reel[Motion],
     options: Options,
     *,
     start: int = 0,
     state: dict[str, Tensor] | None = None,
 ) -> Iterator[Clip]:
     """Stage 2, from frame `start` on; `state` is that of the clip which ended there."""
-    camera = fit_camera(portrait)
+    camera, moves = fit_camera(portrait), Reel.of(motion)
+    opening = moves.between(0, 1)
 
     def maps(first: int, stop: int, box: Tensor, side: int) -> GuidanceMaps:
-        return draw(motion, camera.view(box, (side, side)), (side, side), frames=range(first, stop))
+        shown = join(
+            [opening, moves.between(first, stop)]
+        )  # maps count from the film's first frame
+        frames = range(1, 1 + stop - first)
+        return draw(shown, camera.view(box, (side, side)), (side, side), frames=frames)
 
     look = models.video.look(portrait)
     yield from models.video.sample(
-        look, portrait, features, motion, maps,
+        look, portrait, features, moves, maps,
         seed=options.seed, steps=options.steps, start=start, state=state,
     )  # fmt: skip
 

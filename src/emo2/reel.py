@@ -46,6 +46,10 @@ class Reel(Generic[S]):
     def __len__(self) -> int:
         return self._length
 
+    def whole(self) -> S:
+        """All frames; only while none are forgotten."""
+        return self.between(0, self._length)
+
     def between(self, start: int, stop: int) -> S:
         """Frames start..stop-1; not before what was forgotten."""
         if not self._wanted <= start < stop <= self._length:

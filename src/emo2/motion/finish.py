@@ -4,11 +4,13 @@ filtered, and lids that begin to close do close.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emo2.motion.channels import FACE, MOUTH_ACTIONS, is_mouth
+from emo2.motion.channels import FACE, HAND_ROW, MOUTH_ACTIONS, is_mouth, one_hemisphere
 from emo2.signals import FACE_ACTIONS, SpeechFeatures
 
 QUIET_BELOW_LOUD = 0.6
@@ -20,24 +22,84 @@ HOLD_S = 0.2
 _OPENING = tuple(FACE_ACTIONS.index(n) for n in MOUTH_ACTIONS if not n.startswith("mouthSmile"))
 
 
+class Finish:
+    """Rows as they come out of the network, finished; those wait that later ones may still change.
+
+    Every filter but the blinks sees `reach` frames to each side, so the result does not depend on the windows.
+    """
+
+    def __init__(
+        self, features: SpeechFeatures, about: Float[Tensor, " c"], amplitude: float
+    ) -> None:
+        """`features`: of any frames, for rate and loudness; `amplitude` scales the moves about one pose."""
+        self.fps, self.loud = features.fps, features.loud
+        self.about, self.amplitude = about, amplitude
+        self.reach = len(_KERNEL) // 2 + max(1, round(HOLD_S * self.fps)) + _SOFT
+        self.rows, self.energy = torch.zeros(0, len(about)), torch.zeros(0)
+        self.context = 0
+        """Frames held that have been given out already."""
+        self.blinks = Blinks(self.fps)
+        self.waiting = self.rows
+
+    def add(
+        self, rows: Float[Tensor, "n c"], energy: Float[Tensor, " n"], *, last: bool
+    ) -> Float[Tensor, "m c"]:
+        """The rows that are finished now that these are there."""
+        self.rows = torch.cat((self.rows, rows))
+        self.energy = torch.cat((self.energy, energy))
+        ready = len(self.rows) if last else max(len(self.rows) - self.reach, self.context)
+        done = self._filtered()[self.context : ready]
+        keep = max(ready - self.reach, 0)
+        self.rows, self.energy = self.rows[keep:], self.energy[keep:]
+        self.context = ready - keep
+        if done.shape[-1] == HAND_ROW:
+            return done
+        self.waiting = torch.cat((self.waiting, done))
+        faces = self.blinks.add(done[:, FACE], last=last)
+        whole, self.waiting = self.waiting[: len(faces)], self.waiting[len(faces) :]
+        return torch.cat((whole[:, : FACE.start], faces, whole[:, FACE.stop :]), dim=1)
+
+    def _filtered(self) -> Float[Tensor, "n c"]:
+        """What is held without tremor, of the wished size, with the mouth at rest in silence."""
+        rows = scaled(smooth(self.rows), self.about, self.amplitude)
+        if rows.shape[-1] > HAND_ROW:
+            share = activity(self.energy, self.fps, self.loud)
+            rows[:, FACE] = rest_gate(rows[:, FACE].clamp(0.0, 1.0), share)
+        return rows
+
+
+def scaled(
+    rows: Float[Tensor, "f c"], about: Float[Tensor, " c"], amplitude: float
+) -> Float[Tensor, "f c"]:
+    """Hands, head and body (not the face) moved by `amplitude` times as much about one pose."""
+    if amplitude == 1.0:
+        return rows
+    moved = about + amplitude * (one_hemisphere(rows, about) - about)
+    if rows.shape[-1] > HAND_ROW:
+        moved[:, FACE] = rows[:, FACE]
+    return moved
+
+
 def rest_gate(
-    face: Float[Tensor, "frames 52"], features: SpeechFeatures
+    face: Float[Tensor, "frames 52"], activity: Float[Tensor, " frames"]
 ) -> Float[Tensor, "frames 52"]:
     """The face with its mouth at rest where the voice has been silent for some time to both sides."""
-    open_share = activity(features.energy, features.fps)
     gated = face.clone()
-    gated[:, _OPENING] = face[:, _OPENING] * open_share[:, None]
+    gated[:, _OPENING] = face[:, _OPENING] * activity[:, None]
     return gated
 
 
-def activity(energy: Float[Tensor, " frames"], fps: float) -> Float[Tensor, " frames"]:
+_SOFT = 2
+"""Frames to each side over which the gate opens and closes."""
+
+
+def activity(energy: Float[Tensor, " frames"], fps: float, loud: float) -> Float[Tensor, " frames"]:
     """0 in silence, 1 in speech, smooth between; silence is judged against the voice's own loud passages."""
-    loud = torch.quantile(energy[:: max(1, len(energy) // 100_000)], 0.95)
     is_loud = (energy > loud - QUIET_BELOW_LOUD).float() * float(loud > 0)
     reach = max(1, round(HOLD_S * fps))
     near = torch.nn.functional.max_pool1d(is_loud[None], 2 * reach + 1, stride=1, padding=reach)
     soft = torch.nn.functional.avg_pool1d(
-        torch.nn.functional.pad(near, (2, 2), mode="replicate"), 5, stride=1
+        torch.nn.functional.pad(near, (_SOFT, _SOFT), mode="replicate"), 2 * _SOFT + 1, stride=1
     )
     return soft[0]
 
@@ -56,8 +118,11 @@ def smooth(rows: Float[Tensor, "frames c"]) -> Float[Tensor, "frames c"]:
     # Reflected through the end points, so that the first frame remains the photo's pose.
     before = 2.0 * rows[:1] - rows[1 : reach + 1].flip(0)
     after = 2.0 * rows[-1:] - rows[-reach - 1 : -1].flip(0)
-    signal = torch.cat((before, rows, after)).T[:, None]
-    calm = torch.nn.functional.conv1d(signal, _KERNEL[None, None])[:, 0].T
+    signal = torch.cat((before, rows, after))
+    # Summed in one order wherever a row stands, so that windows give the same bits as the whole.
+    calm = torch.zeros_like(rows)
+    for place, weight in enumerate(_KERNEL.tolist()):
+        calm = calm + weight * signal[place : place + len(rows)]
     quick = torch.zeros(rows.shape[-1], dtype=torch.bool)
     if rows.shape[-1] >= FACE.stop:
         quick = is_mouth(hints=True)
@@ -76,35 +141,80 @@ _BLINK_NEVER_BEFORE_S = 0.4
 _BLINK_AT_LAST_S = 6.0
 """Longest time with open eyes."""
 
+_SHUT_S = 0.08
+"""Time in which lids close."""
+
 
 def full_blinks(face: Float[Tensor, "frames 52"], fps: float) -> Float[Tensor, "frames 52"]:
     """The face with each begun blink made whole: shut within 0.08 s, open again 0.2 s later."""
-    lids = face[:, _LIDS].mean(dim=-1)
-    time = torch.arange(len(face)) / fps
-    pulse = torch.zeros(len(face))
-    for at in _blink_times(lids, fps):
-        since = time - at / fps
-        shut = torch.where(since < 0, 1.0 + since / 0.08, 1.0 - (since - 0.04) / 0.16)
-        pulse = torch.maximum(pulse, shut.clamp(0.0, 1.0))
-    whole = face.clone()
-    whole[:, _LIDS] = torch.maximum(face[:, _LIDS].clamp(max=0.5), pulse[:, None])
-    return whole
+    return Blinks(fps).add(face, last=True)
 
 
-def _blink_times(lids: Float[Tensor, " frames"], fps: float) -> list[int]:
-    """Frames of the blinks: peaks of the lids' closure, and the best moment where none comes for too long."""
-    apart = max(1, round(_BLINK_APART_S / 2 * fps))
-    highest = torch.nn.functional.max_pool1d(lids[None], 2 * apart + 1, stride=1, padding=apart)[0]
-    peaks = ((lids >= highest) & (lids > _BLINK_FROM)).nonzero()[:, 0].tolist()
-    times: list[int] = []
-    for peak in [*peaks, len(lids)]:
-        last = times[-1] if times else 0
-        while peak - last > _BLINK_AT_LAST_S * fps:
-            first = last + round(_BLINK_AT_LAST_S / 2 * fps)
-            until = last + round(_BLINK_AT_LAST_S * fps)
-            last = first + int(lids[first:until].argmax())
-            times.append(last)
-        is_apart = peak - times[-1] >= apart if times else peak >= _BLINK_NEVER_BEFORE_S * fps
-        if peak < len(lids) and is_apart:
-            times.append(peak)
-    return times
+class Blinks:
+    """`full_blinks` for faces that come in pieces; those wait whose lids a later frame may still change."""
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+        self.apart = max(1, round(_BLINK_APART_S / 2 * fps))
+        self.pause = round(_BLINK_AT_LAST_S / 2 * fps)
+        """Frames after a blink before one may be made where none was begun."""
+        self.faces = torch.zeros(0, len(FACE_ACTIONS))
+        self.done = 0
+        """Frames given out; `faces` begin here."""
+        self.lids, self.base = torch.zeros(0), 0
+        """Closure of the lids from frame `base` on."""
+        self.times: list[int] = []
+        self.searched = 0
+        """All peaks before this frame have been seen."""
+
+    def add(self, face: Float[Tensor, "n 52"], *, last: bool) -> Float[Tensor, "m 52"]:
+        """The faces that are whole now that these are there."""
+        self.faces = torch.cat((self.faces, face))
+        self.lids = torch.cat((self.lids, face[:, _LIDS].mean(dim=-1)))
+        total = self.base + len(self.lids)
+        self._decide(total if last else max(total - self.apart, self.searched))
+        latest = self.times[-1] if self.times else 0
+        ready = total
+        if not last:  # the lids begin to close two frames before a blink
+            coming = min(self.searched, latest + self.pause)
+            ready = max(coming - math.ceil(_SHUT_S * self.fps), self.done)
+        count = ready - self.done
+        whole = self._blinked(self.faces[:count])
+        self.faces, self.done = self.faces[count:], ready
+        keep = max(total - round(2 * _BLINK_AT_LAST_S * self.fps) - self.base, 0)
+        self.lids, self.base = self.lids[keep:], self.base + keep
+        self.times = self.times[-4:]
+        return whole
+
+    def _decide(self, known: int) -> None:
+        """Blinks are at peaks of the lids' closure, and at the best moment where none comes for too long."""
+        if not len(self.lids):
+            return
+        width = 2 * self.apart + 1
+        highest = torch.nn.functional.max_pool1d(self.lids[None], width, 1, self.apart)[0]
+        is_peak = (self.lids >= highest) & (self.lids > _BLINK_FROM)
+        peaks = [self.base + i for i in is_peak.nonzero()[:, 0].tolist()]
+        for peak in [*(p for p in peaks if self.searched <= p < known), known]:
+            latest = self.times[-1] if self.times else 0
+            while peak - latest > _BLINK_AT_LAST_S * self.fps:
+                first, until = latest + self.pause, latest + round(_BLINK_AT_LAST_S * self.fps)
+                best = self.lids[first - self.base : until - self.base].argmax()
+                latest = first + int(best)
+                self.times.append(latest)
+            is_apart = peak - latest >= self.apart
+            if not self.times:
+                is_apart = peak >= _BLINK_NEVER_BEFORE_S * self.fps
+            if peak < known and is_apart:
+                self.times.append(peak)
+        self.searched = known
+
+    def _blinked(self, face: Float[Tensor, "n 52"]) -> Float[Tensor, "n 52"]:
+        time = torch.arange(self.done, self.done + len(face)) / self.fps
+        pulse = torch.zeros(len(face))
+        for at in self.times:
+            since = time - at / self.fps
+            shut = torch.where(since < 0, 1.0 + since / _SHUT_S, 1.0 - (since - 0.04) / 0.16)
+            pulse = torch.maximum(pulse, shut.clamp(0.0, 1.0))
+        whole = face.clone()
+        whole[:, _LIDS] = torch.maximum(face[:, _LIDS].clamp(max=0.5), pulse[:, None])
+        return whole

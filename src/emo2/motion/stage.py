@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +18,6 @@ from emo2.hands.model import HandModel, hand_points
 from emo2.hands.standin import stand_in
 from emo2.motion.channels import (
     FACE,
-    HAND_ROW,
     HANDS,
     is_mouth,
     one_hemisphere,
@@ -26,9 +26,10 @@ from emo2.motion.channels import (
     spread_floor,
     unpack,
 )
-from emo2.motion.finish import full_blinks, rest_gate, smooth
+from emo2.motion.finish import Finish
 from emo2.motion.network import MotionDiT
 from emo2.nn import zeroed
+from emo2.reel import Reel, join
 from emo2.signals import FACE_ACTIONS, HAND_NUMBERS, Motion, SpeechFeatures
 from emo2.speech import SpeechEncoder
 
@@ -89,7 +90,7 @@ class MotionStage(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.config = config.motion
+        self.config, self.fps = config.motion, config.fps
         self.process = NoiseProcess(schedule="cosine", target="x0")
         channels = row_width(hints=config.motion.hints)
         self.net = MotionDiT(config)
@@ -243,10 +244,13 @@ class MotionStage(nn.Module):
 
     # ---- sampling ----
 
-    @torch.inference_mode()
-    def sample(
+    def sample(self, features: SpeechFeatures, **wishes: Any) -> Motion:  # noqa: ANN401
+        """Motion for a whole voice: all of `windows`."""
+        return join(list(self.windows(features, **wishes)))
+
+    def windows(
         self,
-        features: SpeechFeatures,
+        features: SpeechFeatures | Reel[SpeechFeatures],
         *,
         start: Motion | None = None,
         style: str | None = None,
@@ -254,26 +258,27 @@ class MotionStage(nn.Module):
         amplitude: float = 1.0,
         seed: int = 0,
         steps: int | None = None,
-    ) -> Motion:
-        """Motion for a whole voice; its first frame is `start`'s where given.
+    ) -> Iterator[Motion]:
+        """Motion, window after window as it is asked for; its first frame is `start`'s where given.
 
         `style`: one of the config's, or None; `speed`: of the hands, 1 usual; `amplitude` scales the moves of
         hands, head and body about the start (0: none); the same seed gives the same motion.
         """
-        rows = torch.cat(
-            list(self._windows(features, start, self._style(style), speed, seed, steps))
-        )
-        first = rows[0] if start is not None else self.mean.cpu()
-        rows = _scaled(smooth(rows), first, amplitude)
-        motion = unpack(
-            rows,
-            features.fps,
-            visibility=None if start is None else start.visibility[:1].expand(len(rows), 2).clone(),
-            betas=None if start is None else start.betas,
-        )
-        if motion.face is None:
-            return motion
-        return replace(motion, face=full_blinks(rest_gate(motion.face, features), features.fps))
+        heard = Reel.of(features)
+        told = self._style(style)
+        finish, done = None, 0
+        for rows in self._windows(heard, start, told, speed, seed, steps):
+            part = heard.between(done, done + len(rows))
+            if finish is None:
+                about = self.mean.cpu() if start is None else rows[0]
+                finish = Finish(part, about, amplitude)
+            done += len(rows)
+            heard.forget(done - self.config.prefix)
+            made = finish.add(rows, part.energy, last=done == len(heard))
+            seen = None if start is None else start.visibility[:1].expand(len(made), 2).clone()
+            if len(made):
+                betas = None if start is None else start.betas
+                yield unpack(made, part.fps, visibility=seen, betas=betas)
 
     def _style(self, name: str | None) -> int:
         if name is None:
@@ -284,7 +289,7 @@ class MotionStage(nn.Module):
 
     def _windows(
         self,
-        features: SpeechFeatures,
+        features: Reel[SpeechFeatures],
         start: Motion | None,
         style: int,
         speed: float | None,
@@ -294,7 +299,6 @@ class MotionStage(nn.Module):
         """New rows, window after window; every window draws its whole noise, so that none depends on the length."""
         generator = torch.Generator().manual_seed(seed)
         device = self.mean.device
-        speech = features.values.flatten(1).to(device)
         size, prefix = self.config.window, self.config.prefix
         hints = self.config.hints
         known = torch.zeros(0, len(self.mean), device=device)
@@ -303,10 +307,11 @@ class MotionStage(nn.Module):
         seen = torch.ones(1, size, 2, device=device)
         if start is not None:
             seen = seen * start.visibility[:1].to(device)
-        done, total = 0, len(speech)
+        done, total = 0, len(features)
         while done < total:
             begin = max(done - prefix, 0)
-            part = _padded(speech[begin : begin + size], size)
+            speech = features.between(begin, min(begin + size, total)).values.flatten(1)
+            part = _padded(speech.to(device), size)
             noise = torch.randn(size, len(self.mean), generator=generator).to(device)
             rows = self._window(noise, part, known, seen, style, speed, steps)
             fresh = rows[done - begin : min(size, total - begin)]
@@ -314,6 +319,7 @@ class MotionStage(nn.Module):
             done += len(fresh)
             yield self.natural(fresh).cpu()
 
+    @torch.inference_mode()
     def _window(
         self,
         noise: Float[Tensor, "f c"],
@@ -379,15 +385,3 @@ def _first(batch: MotionBatch, count: int) -> MotionBatch:
 def _padded(rows: Float[Tensor, "n d"], size: int) -> Float[Tensor, "size d"]:
     """The last row repeated until the window is full."""
     return rows if len(rows) == size else torch.cat((rows, rows[-1:].expand(size - len(rows), -1)))
-
-
-def _scaled(
-    rows: Float[Tensor, "f c"], about: Float[Tensor, " c"], amplitude: float
-) -> Float[Tensor, "f c"]:
-    """Hands, head and body (not the face) moved by `amplitude` times as much about one pose."""
-    if amplitude == 1.0:
-        return rows
-    scaled = about + amplitude * (one_hemisphere(rows, about) - about)
-    if rows.shape[-1] > HAND_ROW:
-        scaled[:, FACE] = rows[:, FACE]
-    return scaled

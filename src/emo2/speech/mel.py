@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from emo2.config import SpeechConfig
 from emo2.nn import Attention, FeedForward, band_mask, rotary
+from emo2.reel import join
 from emo2.signals import Speech, SpeechFeatures
 
 ROW_RATE = 25
@@ -171,34 +172,40 @@ class SpeechEncoder(nn.Module):
         context = context_rows(self.config)
         return self.norm(x)[:, context : count - context]
 
-    @torch.inference_mode()
     def encode(self, speech: Speech, fps: float) -> SpeechFeatures:
-        """Features of a whole voice, read in blocks; one row a film frame."""
+        """Features of a whole voice; one row a film frame."""
+        return join(list(self.stream(speech, fps)))
+
+    def stream(self, speech: Speech, fps: float) -> Iterator[SpeechFeatures]:
+        """`encode`, block after block as they are asked for; before that the voice is heard once for its level."""
         config = self.config
         if speech.sample_rate != config.sample_rate:
             raise ValueError(
                 f"the voice has {speech.sample_rate} samples a second and the encoder hears "
                 f"{config.sample_rate}; read it with sample_rate={config.sample_rate}"
             )
-        gain = level_gain(speech)
+        counts = count_levels(speech)
+        gain, loud = gain_of(counts), _energy_of(loud_of(counts))
         rows = math.ceil(speech.duration_s * ROW_RATE) + 2
-        values, energy, voiced = [], [], []
-        context = context_rows(config)
+        rate = _Rate(fps, max(math.ceil(speech.duration_s * fps - 1e-6), 1))
         for samples in _row_blocks(speech, rows, config):
-            measured = measure(samples[None] * gain, config)
-            values.append(self.rows(measured.to(self.norm.weight)).cpu()[0])
-            tracks = rearrange(measured[0, :, -TRACKS:], "(n s) c -> n s c", s=SLICES).mean(1)
-            tracks = tracks[context : len(tracks) - context]
-            voiced.append(tracks[:, 1])
-            energy.append(tracks[:, 2])
-        loudness = torch.cat(energy) - 20.0 * math.log10(gain) / -FLOOR_DB  # the voice's own level
-        count = max(math.ceil(speech.duration_s * fps - 1e-6), 1)
-        return SpeechFeatures(
-            values=_at_rate(torch.cat(values), fps, count)[:, None],
-            energy=_at_rate(loudness.clamp(0.0, 1.0)[:, None], fps, count)[:, 0],
-            voiced=_at_rate(torch.cat(voiced)[:, None], fps, count)[:, 0],
-            fps=fps,
-        )
+            frames = rate.frames(self._block(samples, gain))
+            if len(frames):
+                yield SpeechFeatures(
+                    values=frames[:, None, :-2], energy=frames[:, -2], voiced=frames[:, -1],
+                    fps=fps, loud=loud,
+                )  # fmt: skip
+
+    @torch.inference_mode()
+    def _block(self, samples: Float[Tensor, " n"], gain: float) -> Float[Tensor, "rows d"]:
+        """Values, energy and voicing of a block's rows."""
+        measured = measure(samples[None] * gain, self.config)
+        values = self.rows(measured.to(self.norm.weight)).cpu()[0]
+        context = context_rows(self.config)
+        tracks = rearrange(measured[0, :, -TRACKS:], "(n s) c -> n s c", s=SLICES).mean(1)
+        tracks = tracks[context : len(tracks) - context]
+        loudness = tracks[:, 2:] - 20.0 * math.log10(gain) / -FLOOR_DB  # the voice's own level
+        return torch.cat((values, loudness.clamp(0.0, 1.0), tracks[:, 1:2]), dim=1)
 
 
 def _row_blocks(speech: Speech, rows: int, config: SpeechConfig) -> Iterator[Tensor]:
@@ -225,18 +232,47 @@ def _row_blocks(speech: Speech, rows: int, config: SpeechConfig) -> Iterator[Ten
         held = held[count * SLICES * hop :]
 
 
-def _at_rate(rows: Float[Tensor, "rows d"], fps: float, count: int) -> Float[Tensor, "count d"]:
-    """Linear interpolation from the encoder's rate to the film's."""
-    if fps == ROW_RATE:
-        return rows[:count]
-    at = torch.arange(count) * (ROW_RATE / fps)
-    low = at.floor().long().clamp(max=len(rows) - 1)
-    high = (low + 1).clamp(max=len(rows) - 1)
-    return torch.lerp(rows[low], rows[high], (at - low)[:, None])
+class _Rate:
+    """Linear interpolation from the encoder's rate to the film's, for rows that come in blocks."""
+
+    def __init__(self, fps: float, count: int) -> None:
+        self.fps, self.count = fps, count
+        self.made = 0
+        self.first = 0
+        """Number of the first row held."""
+        self.held = torch.zeros(0, 0)
+
+    def frames(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "n d"]:
+        """The frames that these rows complete."""
+        if self.fps == ROW_RATE:
+            begin, self.made = self.made, min(self.made + len(rows), self.count)
+            return rows[: self.made - begin]
+        self.held = torch.cat((self.held, rows)) if len(self.held) else rows
+        at = torch.arange(self.made, self.count) * (ROW_RATE / self.fps)
+        low = at.floor().long() - self.first
+        ready = int((low + 1 < len(self.held)).sum())
+        at, low = at[:ready], low[:ready]
+        made = torch.lerp(
+            self.held[low], self.held[low + 1], (at - (low + self.first).float())[:, None]
+        )
+        self.made += ready
+        if ready:
+            self.held, self.first = self.held[int(low[-1]) :], self.first + int(low[-1])
+        return made
+
+
+def _energy_of(level_db: float) -> float:
+    """A level in units of `SpeechFeatures.energy`."""
+    return min(max((level_db - FLOOR_DB) / -FLOOR_DB, 0.0), 1.0)
 
 
 def level_gain(speech: Speech) -> float:
-    """Factor that brings the loud passages to the usual level; one pass over the voice, a histogram held."""
+    """Factor that brings the loud passages to the usual level."""
+    return gain_of(count_levels(speech))
+
+
+def count_levels(speech: Speech) -> Float[Tensor, "120"]:
+    """How many pieces of the voice have each level; one pass over it, a histogram held."""
     counts = torch.zeros(120)
     size = speech.sample_rate // ROW_RATE
     rest = torch.zeros(0)
@@ -247,7 +283,7 @@ def level_gain(speech: Speech) -> float:
         counts += level_counts(samples[:whole].view(-1, size))
     if len(rest) and not counts.sum():
         counts += level_counts(rest[None])
-    return gain_of(counts)
+    return counts
 
 
 def level_counts(pieces: Float[Tensor, "n size"]) -> Tensor:
@@ -258,10 +294,16 @@ def level_counts(pieces: Float[Tensor, "n size"]) -> Tensor:
 
 
 def gain_of(counts: Float[Tensor, "120"]) -> float:
-    """The factor for a histogram of levels: its 95th percentile to the usual level, at most 40 dB up."""
+    """The factor for a histogram of levels: its loud passages to the usual level, at most 40 dB up."""
+    if not float(counts.sum()):
+        return 1.0
+    return 10.0 ** (min(USUAL_LEVEL_DB - loud_of(counts), 40.0) / 20.0)
+
+
+def loud_of(counts: Float[Tensor, "120"]) -> float:
+    """Level of the loud passages (95th percentile), dB; the floor where there is nothing but digital silence."""
     total = float(counts.sum())
     if not total:
-        return 1.0
+        return FLOOR_DB
     above = counts.flip(0).cumsum(0) > 0.05 * total
-    loud = -0.5 - float(cast(Tensor, above.float().argmax()))
-    return 10.0 ** (min(USUAL_LEVEL_DB - loud, 40.0) / 20.0)
+    return -0.5 - float(cast(Tensor, above.float().argmax()))

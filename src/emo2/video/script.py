@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
-from emo2.hands import slice_motion
-from emo2.signals import GuidanceMaps, Motion, SpeechFeatures
-from emo2.video.layer_motion import ArmPoses
+from emo2.guidance import fit_camera
+from emo2.reel import Reel
+from emo2.signals import GuidanceMaps, Motion, Portrait, SpeechFeatures
+from emo2.video.layer_motion import BLOCK as ARMS_BLOCK
+from emo2.video.layer_motion import ArmPoses, anchored
+from emo2.video.layer_motion import reach as arms_reach
 from emo2.video.views import View
 
 DrawMaps = Callable[[int, int, Tensor, int], GuidanceMaps]
@@ -32,22 +36,57 @@ def condition_vector(motion: Motion) -> Float[Tensor, "frames 64"]:
 class Script:
     """Everything that happens in the film, whoever is seen in it."""
 
-    features: SpeechFeatures
-    motion: Motion
+    features: Reel[SpeechFeatures]
+    motion: Reel[Motion]
     maps: DrawMaps | None
-    arms: ArmPoses | None
+    arms: Reel[ArmPoses] | None
     """Where the arms' layers go; None where none move."""
     seed: int
     steps: int
+    fps: float
+
+    @staticmethod
+    def of(
+        features: SpeechFeatures | Reel[SpeechFeatures],
+        motion: Motion | Reel[Motion],
+        maps: DrawMaps | None,
+        arms: Portrait | None,
+        *,
+        seed: int,
+        steps: int,
+    ) -> Script:
+        """`arms`: whose arms move, if any."""
+        moves, poses = Reel.of(motion), None
+        if arms is not None:
+            poses = Reel(anchored(moves, arms, fit_camera(arms)), len(moves))
+        return Script(
+            features=Reel.of(features), motion=moves, maps=maps, arms=poses,
+            seed=seed, steps=steps, fps=moves.between(0, 1).fps,
+        )  # fmt: skip
+
+    def arms_at(self, first: int, stop: int) -> Sequence[Float32[np.ndarray, "2 6"] | None]:
+        """Poses of the arms in some frames, as the layers take them; None where none move."""
+        if self.arms is None:
+            return [None] * (stop - first)
+        return list(self.arms.between(first, stop).values.numpy())
 
     def conditions(self, first: int, stop: int) -> Float[Tensor, "1 f 64"]:
         """Condition vectors of some frames."""
-        return condition_vector(slice_motion(self.motion, first, stop))[None]
+        return condition_vector(self.motion.between(first, stop))[None]
 
     def audio(self, first: int, stop: int) -> Float[Tensor, "1 f layers a"]:
         """Feature rows of some frames; the last row again where the voice ends before the motion."""
-        rows = torch.arange(first, stop).clamp(max=len(self.features.values) - 1)
-        return self.features.values[rows.to(self.features.values.device)][None]
+        last = len(self.features) - 1
+        rows = self.features.between(min(first, last), min(stop, last + 1)).values
+        return rows[torch.arange(stop - first).clamp(max=len(rows) - 1)][None]
+
+    def forget(self, before: int, margin: int) -> None:
+        """Frames more than `margin` before this one are not wanted any more, nor what they were made from."""
+        if self.arms is not None:
+            self.arms.forget(before)
+            margin += ARMS_BLOCK + arms_reach(self.fps)
+        self.motion.forget(before - margin)
+        self.features.forget(before - margin)
 
     def noise(self, shape: tuple[int, ...], clip: int, view: int) -> Tensor:
         """A clip's noise: it depends on the seed, the clip and the view alone."""

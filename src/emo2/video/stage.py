@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from emo2.config import VideoConfig
 from emo2.diffusion import NoiseProcess, final, sample
-from emo2.guidance import fit_camera
 from emo2.nn import speed_code
+from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
 from emo2.video.codec import Field, RelativeCodec
 from emo2.video.examples import (
@@ -28,7 +28,6 @@ from emo2.video.examples import (
     known_of,
 )
 from emo2.video.face_table import TableFit
-from emo2.video.layer_motion import anchor
 from emo2.video.layers import Layers
 from emo2.video.painter import Painter, losses_on_squares, prepare
 from emo2.video.prior import Expectation, FacePlaces, MotionBasis, prior_loss, start_basis
@@ -269,8 +268,8 @@ class VideoStage(nn.Module):
         self,
         look: Look,
         portrait: Portrait,
-        features: SpeechFeatures,
-        motion: Motion,
+        features: SpeechFeatures | Reel[SpeechFeatures],
+        motion: Motion | Reel[Motion],
         maps: DrawMaps | None,
         *,
         seed: int = 0,
@@ -287,16 +286,17 @@ class VideoStage(nn.Module):
         if start % length:
             raise ValueError(f"a clip has {length} frames; frame {start} begins none")
         steps = self.config.steps if steps is None else steps
-        arms = anchor(motion, portrait, fit_camera(portrait)) if look.layers.arms else None
-        script = Script(
-            features=features, motion=motion, maps=maps, arms=arms, seed=seed, steps=steps
-        )
-        for first in range(start, len(motion), length):
-            stop = min(first + length, len(motion))
+        arms = portrait if look.layers.arms else None
+        script = Script.of(features, motion, maps, arms, seed=seed, steps=steps)
+        for first in range(0, len(script.motion), length):
+            script.forget(first, self.config.denoiser.audio_window)
+            if first < start:
+                continue
+            stop = min(first + length, len(script.motion))
             with torch.no_grad():
                 frames = self._make_clip(look, script, first, stop, state or {})
                 state = self._state(look, frames)
-            yield Clip(frames=frames, start=first, fps=features.fps, state=state)
+            yield Clip(frames=frames, start=first, fps=script.fps, state=state)
 
     def _make_clip(
         self, look: Look, script: Script, first: int, stop: int, state: dict[str, Tensor]
@@ -313,13 +313,13 @@ class VideoStage(nn.Module):
                 self.painter(prepare(field, seen.image), self.hints(conditions, kind).flatten(0, 1))
             )
         frames = []
-        for number in range(stop - first):
+        for number, arms in enumerate(script.arms_at(first, stop)):
             flow = look.composer.flow([field.flow[0, number] for field in fields])
             frame = look.composer.warp(flow)
             for index, view in enumerate(painted):
                 look.composer.paint(frame, index, view.paint[number], view.alpha[number])
-            if script.arms is not None:
-                look.layers.lay(frame, flow, script.arms.values[first + number].numpy())
+            if arms is not None:
+                look.layers.lay(frame, flow, arms)
             frames.append(frame)
         return as_frames(frames)
 
