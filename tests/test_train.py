@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,6 +115,35 @@ def test_the_averaged_weights_are_what_is_written_and_previewed(tmp_path: Path) 
     written = load_file(tmp_path / "finder.safetensors")["layer.weight"]
     torch.testing.assert_close(seen[6], written)
     assert not torch.equal(stage.layer.weight, written)
+
+
+def test_what_is_fitted_at_the_end_is_fitted_once_and_also_after_a_stop(tmp_path: Path) -> None:
+    fitted = []
+
+    def finish(stage: nn.Module) -> None:
+        fitted.append(stage.layer.weight.clone())  # type: ignore[union-attr, operator]
+
+    def steps(stage: nn.Module, **wishes: object) -> Iterator[Step]:
+        options = replace(QUICK, **wishes)  # type: ignore[arg-type]
+        return train(
+            stage, pair_at, tmp_path, config=TINY, part="finder", options=options, finish=finish
+        )
+
+    loop = steps(fresh())
+    for step in loop:
+        if step.index == QUICK.steps:  # all is trained and saved, nothing fitted yet
+            loop.close()
+            break
+    assert not fitted
+    assert list(steps(fresh(), resume=True)) == []
+    assert len(fitted) == 1
+    torch.testing.assert_close(
+        fitted[0], load_file(tmp_path / "finder.safetensors")["layer.weight"]
+    )
+    list(steps(fresh(), resume=True))
+    assert len(fitted) == 1
+    list(steps(fresh(), resume=True, steps=QUICK.steps + 2))
+    assert len(fitted) == 2
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:

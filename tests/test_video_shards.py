@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from emo2.config import COMPACT
+from emo2.data.guidance_labels import LEAST_SURE, maps_of
 from emo2.data.shards import (
     MIRROR_ACTIONS,
     Draw,
@@ -27,6 +28,24 @@ from emo2.video.examples import HEAD
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def guidance_labels(people: int, frames: int) -> dict[str, Tensor]:
+    """Hands before the body's middle, the left one to the image's right of the other; all in sight."""
+    hands = torch.zeros(people, frames + 1, 2, 67)
+    hands[..., 0:64:4] = 1.0
+    hands[..., 0, 64:] = torch.tensor((0.3, -0.1, 0.2))
+    hands[..., 1, 64:] = torch.tensor((-0.1, -0.1, 0.2))
+    body = torch.tensor(
+        [(0.5, 0.1), (0.5, 0.4), (0.7, 0.5), (0.3, 0.5), (0.8, 0.7), (0.2, 0.7), (0.7, 0.9), (0.3, 0.9)]
+    )  # fmt: skip
+    body = torch.cat((body, torch.ones(8, 1)), dim=-1)
+    return {
+        "hands": hands,
+        "hand_points": torch.ones(people, frames + 1, 2, 21, 3),
+        "body_points": body.expand(people, frames + 1, 8, 3).clone(),
+        "face_box": torch.tensor((0.4, 0.1, 0.6, 0.4)).expand(people, frames + 1, 4).clone(),
+    }
 
 
 def make_shard(path: Path, *, people: int = 2, frames: int = 6, kind: str = "stills") -> None:
@@ -51,6 +70,7 @@ def make_shard(path: Path, *, people: int = 2, frames: int = 6, kind: str = "sti
         "reference_body": torch.zeros(people, 6),
         "face_points": points,
         "samples": torch.zeros(people, 32_000),
+        **guidance_labels(people, frames),
     }
     facts = {"view": "face", "sample_rate": "16000", "fps": "25.0", "start_s": "1.0", "kind": kind}
     save_file(tensors, path, metadata=facts)
@@ -106,6 +126,39 @@ def test_takes_take_turns_with_single_pictures(tmp_path: Path) -> None:
     assert [both.at(n).consecutive for n in range(4)] == [False, True, False, True]
     assert both.at(1).frames.shape[1] == COMPACT.video.motion_frames + COMPACT.video.clip_frames
     assert not StillsAndTakes(folders[:1], config, people=2).at(1).consecutive
+
+
+def test_takes_bring_guidance_maps_of_their_frames(tmp_path: Path) -> None:
+    make_shard(tmp_path / "a.safetensors", frames=8)
+    draw = Draw(people=6, frames=5, consecutive=True, maps=64)
+    batch = PeopleBatches([tmp_path], draw, seed=1).at(0)
+    again = PeopleBatches([tmp_path], draw, seed=1).at(0)
+    assert batch.maps is not None
+    assert batch.confidence is not None
+    assert torch.equal(batch.maps, again.maps)
+    assert batch.maps.shape == (6, 5, 7, 64, 64)
+    assert batch.confidence.shape == (6, 5, 2)
+    assert float(batch.confidence.min()) >= LEAST_SURE
+    assert 0 < float((batch.confidence == 1).float().mean()) < 1  # some are surer than others
+    drawn = (batch.maps[:, :, :3] < 1).any(2)
+    assert float(drawn.flatten(2).any(-1).float().mean()) > 0.5
+    assert float(batch.maps[:, :, 6].amax()) == 1.0
+
+
+def test_a_mirrored_person_has_mirrored_maps(tmp_path: Path) -> None:
+    labels = {name: tensor[0] for name, tensor in guidance_labels(1, 4).items()}
+    labels |= {"face_points": noise(5, 68, 2) * 0.05 + 0.3}
+    for name in ("head", "body"):
+        labels |= {name: noise(4, 6) * 0.1, f"reference_{name}": torch.zeros(6)}
+    chosen, sure = torch.arange(3), torch.Generator()
+    plain, turned = (
+        maps_of(labels.__getitem__, chosen, 64, sure.manual_seed(1), mirrored=mirrored)[0]
+        for mirrored in (False, True)
+    )
+    shape, image = ((m[:, :3] < 1).any(1).float() for m in (plain, turned.flip(-1)))
+    assert float((shape * image).sum() / shape.sum()) > 0.9
+    assert float((shape * image.flip(-1)).sum() / shape.sum()) < 0.6  # the hands do not stand alike
+    torch.testing.assert_close(plain[:, 6], turned[:, 6].flip(-1), atol=1e-3, rtol=0)
 
 
 def test_an_empty_folder_is_said(tmp_path: Path) -> None:

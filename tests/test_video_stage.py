@@ -131,6 +131,27 @@ def examples(consecutive: bool = True) -> Examples:
     )
 
 
+def test_guidance_maps_and_the_hands_confidence_are_trained() -> None:
+    made = stage().train().train_only("denoiser")
+    side = 2 * TINY.codec.grid // TINY.codec.pack
+    told = dataclasses.replace(
+        examples(),
+        maps=noise(2, 5, 7, side, side, seed=6),
+        confidence=torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(7)),
+    )
+    made.loss(told, torch.Generator().manual_seed(0))["loss"].backward()
+    guided = {
+        name: parameter.grad
+        for name, parameter in made.denoiser.named_parameters()
+        if name.startswith(("guidance", "confidence"))
+    }
+    assert len(guided) > 4
+    assert all(grad is not None and bool(grad.any()) for grad in guided.values())
+    made.zero_grad()
+    made.loss(examples(), torch.Generator().manual_seed(0))["loss"].backward()
+    assert all(made.denoiser.get_parameter(name).grad is None for name in guided)
+
+
 def test_a_film_has_every_frame_once_at_the_photos_size() -> None:
     clips = film(stage())
     assert [(c.start, len(c.frames)) for c in clips] == [(0, 5), (5, 5), (10, 3)]

@@ -6,7 +6,6 @@ written as safetensors, so a run that was stopped goes on exactly where it was.
 
 from __future__ import annotations
 
-import csv
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,12 +20,16 @@ from torch import Tensor, nn
 
 from emo2 import weights
 from emo2.config import PRESETS, Config
+from emo2.curve import LossCurve
 from emo2.errors import UserError
 
 log = logging.getLogger(__name__)
 
 VOICES = 1_500
 """Performances that the studio makes when stage 1 is given no data (about three hours, in some minutes)."""
+
+TABLE_BATCHES = 100
+"""Batches to which the motion basis's table is fitted (`VideoStage.fit_table`)."""
 
 PREVIEW_VOICE = 900_000
 """Seed of the voice in previews; training voices are far below it."""
@@ -39,6 +42,10 @@ BatchAt = Callable[[int], Batch]
 
 Preview = Callable[[nn.Module, Path, int], None]
 """(stage with averaged weights, folder, step): writes what `sample` makes."""
+
+
+Finish = Callable[[nn.Module], None]
+"""What is fitted rather than trained, on the averaged weights when training is over."""
 
 
 class Trainable(Protocol):
@@ -92,13 +99,17 @@ def train(
     part: str,
     options: TrainOptions,
     preview: Preview | None = None,
+    finish: Finish | None = None,
 ) -> Iterator[Step]:
-    """Train `stage`, one step a yield; `out` gets state, averaged weights (`<part>.safetensors`) and curves."""
+    """Train `stage`, one step a yield; `out` gets state, averaged weights (`<part>.safetensors`) and curves.
+
+    `finish` is done once after the last step, also where a run was stopped before it.
+    """
     run = _Run(stage, out, config, part, options)
     if options.resume and run.state_path.exists():
         run.restore()
     began = time.perf_counter()
-    with _Curve(out, resume=run.step > 0) as curve:
+    with LossCurve(out, resume=run.step > 0) as curve:
         while run.step < options.steps:
             terms = run.advance(batch_at(run.step))
             seconds = time.perf_counter() - began
@@ -108,6 +119,10 @@ def train(
             if preview and options.preview_every and run.step % options.preview_every == 0:
                 run.show(preview)
             yield Step(index=run.step, loss=terms["loss"], terms=terms, seconds=seconds)
+    if finish and run.finished != run.step:
+        run.averaging(finish)
+        run.finished = run.step
+        run.save(time.perf_counter() - began)
 
 
 class _Run:
@@ -135,6 +150,8 @@ class _Run:
         self.averages = [p.detach().clone() for p in self.parameters]
         self.generator = torch.Generator().manual_seed(options.seed)
         self.step = 0
+        self.finished = -1
+        """The step after which `finish` was done."""
 
     def advance(self, batch: Batch) -> dict[str, float]:
         """One optimiser step; the terms it saw."""
@@ -179,7 +196,9 @@ class _Run:
                 tensors[f"{key}.{name}"] = value
         tensors["generator"] = self.generator.get_state()
         temporary = self.state_path.with_suffix(".part")
-        save_file(tensors, temporary, metadata={"step": str(self.step)})
+        save_file(
+            tensors, temporary, metadata={"step": str(self.step), "finished": str(self.finished)}
+        )
         temporary.replace(self.state_path)
         weights.save(
             self.out / f"{self.part}.safetensors", self.averaged(), self.config, part=self.part,
@@ -190,7 +209,8 @@ class _Run:
         """The inverse of the first half of `save`."""
         with safe_open(self.state_path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            self.step = int((file.metadata() or {})["step"])
+            facts = file.metadata() or {}
+        self.step, self.finished = int(facts["step"]), int(facts.get("finished", -1))
         self.stage.load_state_dict(_under(tensors, "stage."))
         averages = _under(tensors, "average.")
         for name, parameter, average in zip(
@@ -205,11 +225,15 @@ class _Run:
         log.info("resumed at step %d from %s", self.step, self.state_path)
 
     def show(self, preview: Preview) -> None:
-        """Run a preview on the averaged weights, then put the raw ones back."""
+        """Run a preview on the averaged weights."""
+        self.averaging(lambda stage: preview(stage, self.out / "previews", self.step))
+
+    def averaging(self, act: Finish) -> None:
+        """Do something with the averaged weights in place, then put the raw ones back."""
         raw = [p.detach().clone() for p in self.parameters]
         self._put(self.averages)
         self.stage.eval()
-        preview(self.stage, self.out / "previews", self.step)
+        act(self.stage)
         self.stage.train()
         self._put(raw)
 
@@ -217,43 +241,6 @@ class _Run:
     def _put(self, values: list[Tensor]) -> None:
         for parameter, value in zip(self.parameters, values, strict=True):
             parameter.copy_(value)
-
-
-class _Curve:
-    """The loss curve: a csv file, and TensorBoard where it is installed."""
-
-    def __init__(self, out: Path, *, resume: bool) -> None:
-        self.path = out / "loss.csv"
-        self.resume = resume and self.path.exists()
-        self.names: list[str] = []
-
-    def __enter__(self) -> _Curve:
-        self.file = self.path.open("a" if self.resume else "w", newline="")
-        self.writer = csv.writer(self.file)
-        try:
-            from torch.utils.tensorboard import SummaryWriter  # slow to load, and optional
-        except ImportError:
-            self.board = None
-            log.warning("tensorboard is not installed: the loss curve goes to %s alone", self.path)
-        else:
-            self.board = SummaryWriter(str(self.path.parent / "tensorboard"))
-        return self
-
-    def add(self, step: int, seconds: float, terms: dict[str, float]) -> None:
-        if not self.names:
-            self.names = list(terms)
-            if not self.resume:
-                self.writer.writerow(["step", "seconds", *self.names])
-        self.writer.writerow([step, f"{seconds:.1f}", *(f"{terms[n]:.5g}" for n in self.names)])
-        self.file.flush()
-        if self.board is not None:
-            for name, value in terms.items():
-                self.board.add_scalar(name, value, step)
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
 
 
 def _rate_share(step: int, options: TrainOptions) -> float:
@@ -313,6 +300,7 @@ def train_part(
         part=built.name,
         options=options,
         preview=built.preview,
+        finish=built.finish,
     )
 
 
@@ -343,6 +331,7 @@ class _Built:
     name: str
     """Of the weights file."""
     preview: Preview | None = None
+    finish: Finish | None = None
 
 
 def _motion_part(order: _Order) -> _Built:
@@ -378,11 +367,21 @@ def _motion_preview(stage: nn.Module, folder: Path, step: int) -> None:
 
 
 def _video_part(order: _Order) -> _Built:
-    from emo2.data.shards import StillsAndTakes
+    from emo2.data.shards import Draw, PeopleBatches, StillsAndTakes
     from emo2.video import VideoStage
 
     batches = StillsAndTakes(order.folders(), order.config, people=order.batch, seed=order.seed)
-    return _Built(stage=VideoStage(order.config.video), batch_at=batches.at, name="video")
+    plain = Draw(people=order.batch, augment=False, half=True)
+    stills = PeopleBatches(order.folders(), plain, seed=order.seed)
+
+    def fit_table(stage: nn.Module) -> None:
+        assert isinstance(stage, VideoStage)
+        device = next(stage.parameters()).device
+        used = stage.fit_table(stills.at(n).to(device) for n in range(TABLE_BATCHES))
+        log.info("the table of face actions is fitted to %d frames", used)
+
+    stage = VideoStage(order.config.video)
+    return _Built(stage=stage, batch_at=batches.at, name="video", finish=fit_table)
 
 
 def _finder_part(order: _Order) -> _Built:

@@ -18,7 +18,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from emo2 import weights
-from emo2.config import Config
+from emo2.config import Config, VideoConfig
+from emo2.data.guidance_labels import maps_of
 from emo2.errors import UserError
 from emo2.media.voice import SampledVoice
 from emo2.signals import FACE_ACTIONS, Speech
@@ -64,6 +65,8 @@ class Draw:
     """Mirror, and change colours, noise and blur."""
     half: bool = False
     """Frames at half the view's resolution: all that latents need, when no painter is trained."""
+    maps: int = 0
+    """Side of the guidance maps; 0: none."""
 
 
 Hear = Callable[[Float[Tensor, " n"], int, float], Float[Tensor, "frames layers a"]]
@@ -126,7 +129,8 @@ class StillsAndTakes:
         self.takes = None
         if takes:
             count = config.video.motion_frames + config.video.clip_frames
-            run = Draw(people=max(people // 3, 1), frames=count, consecutive=True)
+            side = maps_side(config.video)
+            run = Draw(people=max(people // 3, 1), frames=count, consecutive=True, maps=side)
             hear = load_listener(weights.path_of(config.name, "speech_motion"))
             self.takes = PeopleBatches(takes, run, seed=seed, hear=hear)
 
@@ -135,6 +139,13 @@ class StillsAndTakes:
         if self.takes is not None and number % 2:
             return self.takes.at(number)
         return self.stills.at(number)
+
+
+def maps_side(config: VideoConfig) -> int:
+    """Pixels a side of the guidance maps that the denoiser is shown; 0: none."""
+    if not config.denoiser.guidance_channels:
+        return 0
+    return config.codec.grid // config.codec.pack * 2 ** (len(config.denoiser.guidance_widths) - 1)
 
 
 def holds_takes(folder: Path) -> bool:
@@ -175,6 +186,7 @@ def read_person(
         people, frames = shard.get_slice("frames").get_shape()[:2]
         who = int(torch.randint(people, (1,), generator=generator))
         chosen = _choose(frames, draw, generator)
+        mirrored = draw.augment and bool(torch.rand(1, generator=generator) < 0.5)
 
         def of(name: str) -> Tensor:
             return shard.get_slice(name)[who]
@@ -193,6 +205,11 @@ def read_person(
             weight = weight * arms_weight(
                 of("parts")[torch.cat([torch.zeros(1).long(), chosen + 1])], rows
             )
+        maps, confidence = None, None
+        if draw.maps:
+            maps, confidence = (
+                z[None] for z in maps_of(of, chosen, draw.maps, generator, mirrored=mirrored)
+            )
         example = Examples(
             reference=_image(of("reference"))[None],
             frames=frames_of(of("frames")[chosen], draw)[None],
@@ -206,7 +223,11 @@ def read_person(
             consecutive=draw.consecutive,
             audio=None if hear is None else _hear_take(hear, of("samples"), facts, chosen)[None],
         )
-    return augment(example, generator) if draw.augment else example
+    if mirrored:
+        example = mirror(example)
+    if draw.augment:
+        example = augment(example, generator)
+    return replace(example, maps=maps, confidence=confidence)
 
 
 def _hear_take(
@@ -259,9 +280,7 @@ def arms_weight(parts: UInt8[Tensor, "g y x"], rows: dict[str, Tensor]) -> Float
 
 
 def augment(example: Examples, generator: torch.Generator) -> Examples:
-    """Half mirrored; new colours for the whole example; the reference sometimes noisy or blurred."""
-    if torch.rand(1, generator=generator) < 0.5:
-        example = mirror(example)
+    """New colours for the whole example; the reference sometimes noisy or blurred."""
     level = torch.rand(8, generator=generator)
     unit = (example.marks[:, :1] - example.marks[:, 1:].mean(1, keepdim=True)).norm(
         dim=-1, keepdim=True

@@ -50,6 +50,8 @@ class Examples:
     """Frames follow each other at the film's rate (a take)."""
     audio: Float[Tensor, "b f layers a"] | None = None
     maps: Float[Tensor, "b f c y x"] | None = None
+    confidence: Float[Tensor, "b f 2"] | None = None
+    """Of the hands in the maps."""
 
     def to(self, device: torch.device | str) -> Examples:
         """The same on another device."""

@@ -164,6 +164,13 @@ def start_basis(layer: nn.Conv2d, codec: RelativeCodec) -> None:
     layer.bias[: codec.channels] = codec.pack(cells).flatten()
 
 
+def standardise(
+    latents: Float[Tensor, "b f c s s"], expected: Expectation
+) -> Float[Tensor, "b f c s s"]:
+    """What the expectation leaves over, in units of its scale; rare large values are cut."""
+    return ((latents - expected.mean) / expected.scale).clamp(-8.0, 8.0)
+
+
 def prior_loss(
     expected: Expectation,
     target: Float[Tensor, "b f c s s"],

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from emo2.config import VideoConfig
 from emo2.diffusion import NoiseProcess, final, sample
-from emo2.nn import speed_code
+from emo2.nn import quick, speed_code
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
 from emo2.video.codec import Field, RelativeCodec
@@ -30,7 +30,14 @@ from emo2.video.examples import (
 from emo2.video.face_table import TableFit
 from emo2.video.layers import Layers
 from emo2.video.painter import Painter, losses_on_squares, prepare
-from emo2.video.prior import Expectation, FacePlaces, MotionBasis, prior_loss, start_basis
+from emo2.video.prior import (
+    Expectation,
+    FacePlaces,
+    MotionBasis,
+    prior_loss,
+    standardise,
+    start_basis,
+)
 from emo2.video.script import DrawMaps, Script, dequantise, quantise
 from emo2.video.unet import Features, FrameConditions, UNet, audio_tokens
 from emo2.video.views import Composer, View, as_frames, choose_views, face_marks
@@ -220,8 +227,8 @@ class VideoStage(nn.Module):
         motion = self.see(batch.frames[:, :before], batch.view, batch.marks).features
         motion = tuple(f * ~begins.view(-1, 1, 1, 1) for f in motion)
         given = self.frame_conditions(batch.conditions, batch.view, known, audio=batch.audio)
-        maps = None if batch.maps is None else batch.maps[:, before:]
-        frames = given.part(slice(before, None), FrameConditions(maps=maps))
+        maps, sure = (z if z is None else z[:, before:] for z in (batch.maps, batch.confidence))
+        frames = given.part(slice(before, None), FrameConditions(maps=maps, confidence=sure))
         reference = [f[:, 0].detach() for f in seen.features]
         inputs = torch.cat([noisy, expected.mean[:, before:].detach()], dim=2)
         predicted, _ = self.denoiser(
@@ -295,7 +302,7 @@ class VideoStage(nn.Module):
             stop = min(first + length, len(script.motion))
             with torch.no_grad():
                 frames = self._make_clip(look, script, first, stop, state or {})
-                state = self._state(look, frames)
+                state = self._state(look, frames) if steps else {}
             yield Clip(frames=frames, start=first, fps=script.fps, state=state)
 
     def _make_clip(
@@ -309,9 +316,9 @@ class VideoStage(nn.Module):
             conditions = script.conditions(first, stop).to(latents)
             kind = torch.tensor([seen.view.kind], device=latents.device)
             fields.append(field)
-            painted.append(
-                self.painter(prepare(field, seen.image), self.hints(conditions, kind).flatten(0, 1))
-            )
+            hints = self.hints(conditions, kind).flatten(0, 1)
+            with quick(latents.device):
+                painted.append(self.painter(prepare(field, seen.image), hints))
         frames = []
         for number, arms in enumerate(script.arms_at(first, stop)):
             flow = look.composer.flow([field.flow[0, number] for field in fields])
@@ -391,10 +398,3 @@ class VideoStage(nn.Module):
             f"motion_frames_{index}": quantise(seen.view.cut(last, side))
             for index, seen in enumerate(look.views)
         }
-
-
-def standardise(
-    latents: Float[Tensor, "b f c s s"], expected: Expectation
-) -> Float[Tensor, "b f c s s"]:
-    """What the expectation leaves over, in units of its scale; rare large values are cut."""
-    return ((latents - expected.mean) / expected.scale).clamp(-8.0, 8.0)
