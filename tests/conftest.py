@@ -11,7 +11,7 @@ import torch
 from made_up import made_up_voice
 
 from emo2 import media, pipeline
-from emo2.config import COMPACT, Config
+from emo2.config import COMPACT, Config, DetailConfig
 from emo2.pipeline import Models
 from emo2.signals import Portrait, Speech
 
@@ -30,6 +30,7 @@ def small_config() -> Config:
         video=replace(
             video,
             codec=replace(video.codec, grid=16, view=64, painter_widths=(8, 8, 8)),
+            details=DetailConfig(mouth_side=24, eye_side=16, widths=(8, 8, 16)),
             basis=basis,
             clip_frames=6,
             motion_frames=2,

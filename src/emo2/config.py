@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +93,26 @@ class CodecConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetailConfig:
+    """Windows of mouth and eyes at the view's full resolution."""
+
+    mouth_side: int = 96
+    eye_side: int = 64
+    """Pixels a side of a window; a view of 256 has about as many there."""
+    widths: tuple[int, int, int] = (24, 48, 64)
+    fold: int = 2
+    """Pixels a side folded into channels."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoConfig:
     """Stage 2: reference network, denoiser, codec (EMO §3, EMO2 §3, design §6)."""
 
     codec: CodecConfig
     reference: UNetConfig
     denoiser: UNetConfig
+    details: DetailConfig | None = None
+    """Windows of mouth and eyes; None: none."""
     basis: int = 0
     """Learned functions of the conditions in the bilinear prior beside the conditions themselves; 0: no prior."""
     conditions: int = 64
@@ -142,6 +156,7 @@ COMPACT = Config(
     name="compact",
     video=VideoConfig(
         codec=CodecConfig(),
+        details=DetailConfig(),
         basis=_BASIS,
         conditions=_CONDITIONS,
         steps=0,  # measured: with the conditions known, sampling adds only noise so far (docs/results.md)
@@ -178,6 +193,12 @@ def from_json(text: str) -> Config:
     return _build(Config, json.loads(text))
 
 
+def _dataclass_of(hint: Any) -> type | None:  # noqa: ANN401 - a type or a union of types
+    """The dataclass that a field holds, if it holds one or none."""
+    kinds = (t for t in (hint, *get_args(hint)) if isinstance(t, type))
+    return next((t for t in kinds if is_dataclass(t)), None)
+
+
 def _build(cls: type, data: dict[str, Any]) -> Any:  # noqa: ANN401 - one of the dataclasses above
     known = {f.name for f in fields(cls)}
     unknown = sorted(set(data) - known)
@@ -188,8 +209,9 @@ def _build(cls: type, data: dict[str, Any]) -> Any:  # noqa: ANN401 - one of the
     hints = get_type_hints(cls)
     values = {}
     for name, value in data.items():
-        if is_dataclass(hints[name]):
-            values[name] = _build(hints[name], value)
+        inner = _dataclass_of(hints[name])
+        if inner is not None and value is not None:
+            values[name] = _build(inner, value)
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
     return cls(**values)

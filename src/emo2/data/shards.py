@@ -22,9 +22,9 @@ from emo2.config import Config, VideoConfig
 from emo2.data.guidance_labels import maps_of
 from emo2.errors import UserError
 from emo2.media.voice import SampledVoice
-from emo2.signals import FACE_ACTIONS, Speech
+from emo2.signals import Speech
 from emo2.speech import SpeechEncoder
-from emo2.video.examples import BODY_VIEW, FACE_VIEW, Examples, marks_of
+from emo2.video.examples import BODY_VIEW, FACE_VIEW, MIRROR_ACTIONS, Examples, is_still, marks_of
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +42,6 @@ REREAD_EVERY = 50
 """Batches after which the folders are listed again: a set may grow while it is trained on."""
 
 
-def _mirrored_actions() -> list[int]:
-    swapped = [
-        name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")
-        for name in FACE_ACTIONS
-    ]
-    return [FACE_ACTIONS.index(name) for name in swapped]
-
-
-MIRROR_ACTIONS = _mirrored_actions()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Draw:
     """How a batch is drawn."""
@@ -67,6 +56,8 @@ class Draw:
     """Frames at half the view's resolution: all that latents need, when no painter is trained."""
     maps: int = 0
     """Side of the guidance maps; 0: none."""
+    still: bool = False
+    """Frames in which head and torso are where the reference has them, as far as there are any."""
 
 
 Hear = Callable[[Float[Tensor, " n"], int, float], Float[Tensor, "frames layers a"]]
@@ -185,11 +176,13 @@ def read_person(
         facts = shard.metadata() or {}
         people, frames = shard.get_slice("frames").get_shape()[:2]
         who = int(torch.randint(people, (1,), generator=generator))
-        chosen = _choose(frames, draw, generator)
-        mirrored = draw.augment and bool(torch.rand(1, generator=generator) < 0.5)
 
         def of(name: str) -> Tensor:
             return shard.get_slice(name)[who]
+
+        among = _still_frames(of) if draw.still else torch.arange(frames)
+        chosen = among[_choose(len(among), draw, generator)]
+        mirrored = draw.augment and bool(torch.rand(1, generator=generator) < 0.5)
 
         rows = {
             name: of(name)[chosen].float()
@@ -237,6 +230,15 @@ def _hear_take(
     fps = float(facts["fps"])
     rows = hear(samples, int(facts["sample_rate"]), fps)
     return rows[(chosen + round(float(facts["start_s"]) * fps)).clamp(max=len(rows) - 1)]
+
+
+def _still_frames(of: Callable[[str], Tensor]) -> Int[Tensor, " f"]:
+    """Frames without any move of head and torso; all of them where there is none."""
+    moved = torch.cat(
+        [of("head") - of("reference_head"), of("body") - of("reference_body")], dim=-1
+    )
+    still = is_still(moved).nonzero()[:, 0]
+    return still if len(still) else torch.arange(len(moved))
 
 
 def _choose(frames: int, draw: Draw, generator: torch.Generator) -> Int[Tensor, " f"]:

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-FACE_ACTIONS = 52
+from emo2 import signals
+
+FACE_ACTIONS = len(signals.FACE_ACTIONS)
 HEAD = slice(52, 58)
 BODY = slice(58, 64)
 GROUPS = (slice(0, 52), HEAD, BODY)
@@ -26,6 +28,20 @@ MARK_REACH = 0.3
 
 HEAD_SPEED = 0.4
 """Head turning, in rad/s, that counts as speed 1 **(ours)**: usual lively talk."""
+
+
+STILL_POSE = 1e-4
+"""Largest move of head and torso, in radians and metres, that counts as none (breath moves no face)."""
+
+
+def _mirrored_actions() -> list[int]:
+    names = signals.FACE_ACTIONS
+    swapped = [n.replace("Left", "*").replace("Right", "Left").replace("*", "Right") for n in names]
+    return [names.index(name) for name in swapped]
+
+
+MIRROR_ACTIONS = _mirrored_actions()
+"""Where each face action's mirror image stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +93,17 @@ def face_planes(marks: Float[Tensor, "b 3 2"], side: int) -> Float[Tensor, "b 9 
     away = away / unit[:, None]
     spots = torch.exp(-0.5 * away.square().sum(2) / MARK_REACH**2)
     return torch.cat([away.clamp(-4.0, 4.0).flatten(1, 2) / 2.0, spots], dim=1)
+
+
+def is_still(moved: Float[Tensor, "*frames 12"]) -> Bool[Tensor, "*frames"]:
+    """Whether head and torso are where the reference has them, from their moves against it."""
+    return moved[..., :11].abs().amax(-1) < STILL_POSE
+
+
+def at_rest(conditions: Float[Tensor, "b f 64"]) -> Float[Tensor, "b f 64"]:
+    """The same face with head and torso where the reference has them."""
+    pose = torch.zeros_like(conditions[..., FACE_ACTIONS:])
+    return torch.cat([conditions[..., :FACE_ACTIONS], pose], dim=-1)
 
 
 def known_of(

@@ -208,13 +208,13 @@ def painter_loss(
     return {
         "frames": (weight * (made - frames).abs()).mean(),
         "paint": 0.5 * (place * (painted.paint - frames).abs()).mean(),
-        "sharpness": 0.5 * _slopes(made, frames, weight)
-        + 0.5 * _slopes(painted.paint, frames, place),
+        "sharpness": 0.5 * slopes(made, frames, weight)
+        + 0.5 * slopes(painted.paint, frames, place),
         "alpha": 0.2 * (entropy * balance).mean(),
     }
 
 
-def _slopes(made: Tensor, frames: Tensor, weight: Tensor) -> Tensor:
+def slopes(made: Tensor, frames: Tensor, weight: Tensor) -> Tensor:
     total = torch.zeros((), device=frames.device)
     for axis in (-1, -2):
         error = (made.diff(dim=axis) - frames.diff(dim=axis)).abs()

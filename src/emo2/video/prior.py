@@ -24,7 +24,15 @@ from emo2.video.codec import (
     RelativeCodec,
     warp,
 )
-from emo2.video.examples import BODY, FACE_ACTIONS, HEAD, face_planes, known_of
+from emo2.video.examples import (
+    BODY,
+    FACE_ACTIONS,
+    HEAD,
+    UNITS,
+    at_rest,
+    face_planes,
+    known_of,
+)
 from emo2.video.face_table import FaceTable
 
 SCALE_TERMS = 7
@@ -85,34 +93,52 @@ class MotionBasis(nn.Module):
 
         Head and torso move the picture first; the face acts in the moved picture: F(p) = H(p) + A(p + H(p)).
         """
-        batch = output.shape[0]
         if known is None:
-            known = torch.ones(batch, 3, dtype=torch.bool, device=output.device)
+            known = torch.ones(len(output), 3, dtype=torch.bool, device=output.device)
         # A training loop's bfloat16 is too coarse for places: it would move lips by a pixel.
         with torch.autocast(output.device.type, enabled=False):
             return self._expect(output.float(), marks.float(), conditions, known)
 
+    def carry(
+        self, output: Float[Tensor, "b k s s"], conditions: Float[Tensor, "b f 64"]
+    ) -> Float[Tensor, "b f 2 g g"]:
+        """The flow by which head and torso alone carry the face, in views' sides."""
+        known = torch.ones(len(output), 3, dtype=torch.bool, device=output.device)
+        given = known_of(torch.cat([conditions, at_rest(conditions)], dim=1), known)
+        held = self.codec.cells(self._held(output.float(), given))[:, :, :2] * FLOW_SCALE
+        moved, rest = held.chunk(2, dim=1)
+        return moved - rest
+
+    def _held(self, output: Tensor, given: Tensor) -> Tensor:
+        """What head and torso do, and what is not the sum of the face's actions."""
+        still, _, posing, free, _ = self._kinds(output)
+        pose = given[..., FACE_ACTIONS:-3]
+        terms = torch.cat([torch.ones_like(given[..., :1]), pose, self.functions(given)], -1)
+        held = torch.bmm(terms, torch.cat([still, posing, free], 1))
+        return held.reshape(*given.shape[:2], self.channels, *output.shape[-2:])
+
+    def _kinds(self, output: Tensor) -> tuple[Tensor, ...]:
+        """The basis latents, flat: of no condition, of face actions, of the pose, of learned functions; scales."""
+        batch, _, side, _ = output.shape
+        free = self.functions[-1].out_features
+        pose = UNITS.numel() - FACE_ACTIONS
+        flat = output.reshape(batch, -1, self.channels * side * side)
+        return flat.split([1, FACE_ACTIONS, pose, free, SCALE_TERMS], dim=1)
+
     def _expect(
         self, output: Tensor, marks: Tensor, conditions: Tensor, known: Tensor
     ) -> Expectation:
-        batch, _, side, _ = output.shape
         given = known_of(conditions, known)
-        one = torch.ones_like(given[..., :1])
-        actions, pose = given[..., :FACE_ACTIONS], given[..., FACE_ACTIONS:-3]
-        learned = self.functions(given)
-        flat = output.reshape(batch, -1, self.channels * side * side)
-        still, acting, posing, free, scales = flat.split(
-            [1, FACE_ACTIONS, pose.shape[-1], learned.shape[-1], SCALE_TERMS], dim=1
-        )
-        shape = (batch, conditions.shape[1], self.channels, side, side)
-        held = torch.bmm(torch.cat([one, pose, learned], -1), torch.cat([still, posing, free], 1))
-        acted = torch.bmm(actions, acting)
-        mean = self._follow(held.reshape(shape), acted.reshape(shape), marks, actions)
+        actions = given[..., :FACE_ACTIONS]
+        held = self._held(output, given)
+        _, acting, _, _, scales = self._kinds(output)
+        acted = torch.bmm(actions, acting).reshape(held.shape)
+        mean = self._follow(held, acted, marks, actions)
         sizes = [
             z.abs().mean(-1, keepdim=True) for z in (actions, given[..., HEAD], given[..., BODY])
         ]
-        scale_terms = torch.cat([one, given[..., -3:], *sizes], dim=-1)
-        log_scale = torch.bmm(scale_terms, scales).reshape(shape)
+        scale_terms = torch.cat([torch.ones_like(given[..., :1]), given[..., -3:], *sizes], dim=-1)
+        log_scale = torch.bmm(scale_terms, scales).reshape(held.shape)
         return Expectation(mean=mean, scale=log_scale.clamp(*LOG_SCALE).exp())
 
     def _follow(self, held: Tensor, acted: Tensor, marks: Tensor, actions: Tensor) -> Tensor:
@@ -210,3 +236,10 @@ def prior_loss(
 def _smooth_l1(error: Tensor) -> Tensor:
     """Charbonnier: linear beyond a fiftieth of a latent unit (flow: a fifth of a pixel)."""
     return (error.square() + 0.02**2).sqrt() - 0.02
+
+
+def standardise(
+    latents: Float[Tensor, "b f c s s"], expected: Expectation
+) -> Float[Tensor, "b f c s s"]:
+    """What the expectation leaves over, in units of its scale; rare large values are cut."""
+    return ((latents - expected.mean) / expected.scale).clamp(-8.0, 8.0)

@@ -7,7 +7,6 @@ the denoiser works.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -20,8 +19,18 @@ from emo2.nn import quick, speed_code
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
 from emo2.video.codec import Field, RelativeCodec
+from emo2.video.detail_layers import (
+    CarriedWindow,
+    carried,
+    look_at_windows,
+)
+from emo2.video.detail_loss import detail_losses
+from emo2.video.details import Details
 from emo2.video.examples import (
+    FACE_ACTIONS,
+    FACE_VIEW,
     Examples,
+    at_rest,
     draw_known,
     face_planes,
     head_speed,
@@ -29,6 +38,7 @@ from emo2.video.examples import (
 )
 from emo2.video.face_table import TableFit
 from emo2.video.layers import Layers
+from emo2.video.look import Look, Seen, ViewLook
 from emo2.video.painter import Painter, losses_on_squares, prepare
 from emo2.video.prior import (
     Expectation,
@@ -38,45 +48,15 @@ from emo2.video.prior import (
     standardise,
     start_basis,
 )
-from emo2.video.script import DrawMaps, Script, dequantise, quantise
+from emo2.video.script import DrawMaps, Script, dequantise
 from emo2.video.unet import Features, FrameConditions, UNet, audio_tokens
 from emo2.video.views import Composer, View, as_frames, choose_views, face_marks
 
-PARTS = ("prior", "painter", "denoiser")
+PARTS = ("prior", "painter", "details", "denoiser")
 WITHHELD = 0.5
 """Share of the denoiser's training examples in which a random part of the conditions is withheld."""
 FIRST_CLIP = 0.2
 """Share of the denoiser's training examples without motion frames: a film's first clip."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What the reference network says of views."""
-
-    features: Features
-    """Of every image given, one tensor per attention site."""
-    output: Float[Tensor, "b k s s"]
-    """The motion basis."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewLook:
-    """A view of the portrait, looked at once per film."""
-
-    view: View
-    image: Float[Tensor, "1 3 s s"]
-    marks: Float[Tensor, "1 3 2"]
-    appearance: Appearance
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """All views of the portrait, widest first."""
-
-    views: tuple[ViewLook, ...]
-    composer: Composer
-    layers: Layers
-    """Arms and hands, where the photo has any that can be moved."""
 
 
 class VideoStage(nn.Module):
@@ -92,6 +72,7 @@ class VideoStage(nn.Module):
         self.places = FacePlaces(config)
         self.denoiser = UNet(config.denoiser)
         self.painter = Painter(config)
+        self.details = Details(config.details) if config.details else None
         start_basis(self.reference.conv_out, self.codec)
         nn.init.zeros_(self.denoiser.conv_out.weight)
         self.parts: tuple[str, ...] = PARTS
@@ -104,6 +85,7 @@ class VideoStage(nn.Module):
         owners = {
             "prior": (self.reference, self.basis, self.places),
             "painter": (self.painter,),
+            "details": () if self.details is None else (self.details,),
             "denoiser": (self.denoiser,),
         }
         for part, modules in owners.items():
@@ -141,7 +123,14 @@ class VideoStage(nn.Module):
             seen = self.see(image[None], torch.tensor([view.kind], device=device), marks)
             features = tuple(f[:, 0] for f in seen.features)
             appearance = Appearance(features=features, output=seen.output)
-            looks.append(ViewLook(view=view, image=image, marks=marks, appearance=appearance))
+            windows = ()
+            if self.details is not None and view.kind == FACE_VIEW:
+                windows = look_at_windows(self.details, image, marks)
+            looks.append(
+                ViewLook(
+                    view=view, image=image, marks=marks, appearance=appearance, windows=windows
+                )
+            )
         composer = Composer(portrait.image, views)
         return Look(views=tuple(looks), composer=composer, layers=Layers.build(portrait))
 
@@ -166,6 +155,10 @@ class VideoStage(nn.Module):
             terms |= prior_loss(expected, latents, batch.importance, self.codec)
         if "painter" in self.parts:
             terms |= self._painter_losses(batch, expected, generator)
+        if "details" in self.parts and self.details is not None:
+            with torch.no_grad():
+                still = self.basis(seen.output, batch.marks, batch.conditions)
+            terms |= detail_losses(self.details, batch, self.codec.field(still.mean))
         if self._denoises(batch):
             terms["denoiser"] = self._denoiser_loss(
                 batch, seen, expected, latents, known, generator
@@ -302,7 +295,8 @@ class VideoStage(nn.Module):
             stop = min(first + length, len(script.motion))
             with torch.no_grad():
                 frames = self._make_clip(look, script, first, stop, state or {})
-                state = self._state(look, frames) if steps else {}
+                last = self.config.motion_frames, self.config.codec.view
+                state = look.last_frames(frames, *last) if steps else {}
             yield Clip(frames=frames, start=first, fps=script.fps, state=state)
 
     def _make_clip(
@@ -319,16 +313,27 @@ class VideoStage(nn.Module):
             hints = self.hints(conditions, kind).flatten(0, 1)
             with quick(latents.device):
                 painted.append(self.painter(prepare(field, seen.image), hints))
+        windows = [w for view in look.views for w in self._windows(view, script, first, stop)]
         frames = []
         for number, arms in enumerate(script.arms_at(first, stop)):
-            flow = look.composer.flow([field.flow[0, number] for field in fields])
-            frame = look.composer.warp(flow)
-            for index, view in enumerate(painted):
-                look.composer.paint(frame, index, view.paint[number], view.alpha[number])
+            flows = [field.flow[0, number] for field in fields]
+            frame, flow = look.compose(flows, painted, windows, number)
             if arms is not None:
                 look.layers.lay(frame, flow, arms)
             frames.append(frame)
         return as_frames(frames)
+
+    def _windows(
+        self, seen: ViewLook, script: Script, first: int, stop: int
+    ) -> list[CarriedWindow]:
+        """Mouth and eyes of one clip, and how the head carries them."""
+        output = seen.appearance.output
+        if not seen.windows or output is None:
+            return []
+        conditions = script.conditions(first, stop).to(seen.image.device)
+        rest = self.codec.field(self.basis(output, seen.marks, at_rest(conditions)).mean)
+        carry = self.basis.carry(output, conditions)[0]
+        return carried(seen.view, seen.windows, rest, conditions[..., :FACE_ACTIONS], carry)
 
     def _sample_view(
         self,
@@ -389,12 +394,3 @@ class VideoStage(nn.Module):
             )
         kind = torch.tensor([seen.view.kind], device=seen.image.device)
         return self.see(dequantise(before).to(seen.image.device)[None], kind, seen.marks).features
-
-    def _state(self, look: Look, frames: Float[Tensor, "f 3 h w"]) -> dict[str, Tensor]:
-        """What the next clip needs of this one: its last frames in every view, as bytes."""
-        count, side = self.config.motion_frames, self.config.codec.view
-        last = frames[-count:]
-        return {
-            f"motion_frames_{index}": quantise(seen.view.cut(last, side))
-            for index, seen in enumerate(look.views)
-        }

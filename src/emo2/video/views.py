@@ -170,15 +170,22 @@ class Composer:
         return cv2.remap(self.photo, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     def paint(
-        self, frame: Float32[np.ndarray, "h w 3"], index: int, paint: Tensor, alpha: Tensor
+        self,
+        frame: Float32[np.ndarray, "h w 3"],
+        index: int,
+        paint: Tensor,
+        alpha: Tensor,
+        free: Float32[np.ndarray, "h w 1"] | None = None,
     ) -> None:
-        """Lay one view's paint (3 s s) over the frame where its alpha (1 s s) is."""
+        """Lay one view's paint (3 s s) over the frame where its alpha (1 s s) is, by the share that is `free`."""
         window = self.windows[index]
         if float(alpha.max()) < 0.01:
             return
         both = torch.cat([paint, alpha]).permute(1, 2, 0).cpu().numpy()
         both = self._grow(np.ascontiguousarray(both, dtype=np.float32), window)
         share = both[..., 3:] * window.weight[..., None]
+        if free is not None:
+            share = share * free[window.rows, window.columns]
         part = frame[window.rows, window.columns]
         part += (both[..., :3] - part) * share
 

@@ -1,0 +1,76 @@
+"""What stage 2 makes of a portrait once a film: its views, and what the reference network says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from emo2.signals import Appearance
+from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
+from emo2.video.layers import Layers
+from emo2.video.painter import Painted
+from emo2.video.script import quantise
+from emo2.video.unet import Features
+from emo2.video.views import Composer, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the reference network says of views."""
+
+    features: Features
+    """Of every image given, one tensor per attention site."""
+    output: Float[Tensor, "b k s s"]
+    """The motion basis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewLook:
+    """A view of the portrait, looked at once per film."""
+
+    view: View
+    image: Float[Tensor, "1 3 s s"]
+    marks: Float[Tensor, "1 3 2"]
+    appearance: Appearance
+    windows: tuple[DetailWindow, ...] = ()
+    """Mouth and eyes, in the face's view."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """All views of the portrait, widest first."""
+
+    views: tuple[ViewLook, ...]
+    composer: Composer
+    layers: Layers
+    """Arms and hands, where the photo has any that can be moved."""
+
+    def compose(
+        self,
+        flows: Sequence[Float[Tensor, "2 g g"]],
+        painted: Sequence[Painted],
+        windows: list[CarriedWindow],
+        number: int,
+    ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 2"]]:
+        """Frame `number` of a clip before arms are laid over it, and its flow over the photo, in pixels."""
+        flow = self.composer.flow(flows)
+        laid, free = lay_windows(windows, number, flow)
+        frame = self.composer.warp(flow)
+        for index, view in enumerate(painted):
+            self.composer.paint(frame, index, view.paint[number], view.alpha[number], free)
+        for window in laid:
+            window.paint_on(frame)
+        return frame, flow
+
+    def last_frames(
+        self, frames: Float[Tensor, "f 3 h w"], count: int, side: int
+    ) -> dict[str, Tensor]:
+        """What the next clip needs of this one: its last frames in every view, as bytes."""
+        return {
+            f"motion_frames_{index}": quantise(seen.view.cut(frames[-count:], side))
+            for index, seen in enumerate(self.views)
+        }
