@@ -101,6 +101,13 @@ def show(made: Detail, window: Windows) -> tuple[Tensor, Tensor]:
     return moved, torch.lerp(moved, made.paint.flatten(0, 1), made.alpha.flatten(0, 1))
 
 
+def focus(side: int) -> Float[Tensor, "1 1 s s"]:
+    """Weight of a window's pixels: lips and lids, in its middle, count five times as much as the skin around them."""
+    places = (torch.arange(side) + 0.5) * (2.0 / side) - 1.0
+    across, down = (places / 0.65).pow(4), (places / 0.5).pow(4)
+    return (1.0 + 4.0 * torch.exp(-across[None] - down[:, None]))[None, None]
+
+
 def window_losses(
     made: Detail, window: Windows, share: Float[Tensor, "n 1 1 1"]
 ) -> dict[str, Tensor]:
@@ -110,7 +117,7 @@ def window_losses(
     axes = window.placement.axes.repeat_interleave(made.flow.shape[1], 0)
     flow = window.given.flatten(0, 1)[:, :2] + made.flow.flatten(0, 1)
     wrong = (flow - to_window(window.flow, axes)).square().sum(1, keepdim=True)
-    fade = window_weight(frames.shape[-1]).to(frames)
+    fade = window_weight(frames.shape[-1]).to(frames) * focus(frames.shape[-1]).to(frames)
     hidden = window.hidden
     around = F.max_pool2d(hidden, 2 * AROUND + 1, 1, AROUND)
     weight = share * fade * (1.0 + 3.0 * around)
@@ -127,6 +134,6 @@ def window_losses(
         "moved": 0.3 * mean((moved - window.frames).abs(), seen),
         "paint": 0.5 * mean((paint - window.frames).abs(), place)
         + 0.25 * slopes(paint, window.frames, place / (place.mean() + 1e-6)),
-        "alpha": 0.1 * mean(entropy, weight),
-        "flow": 0.5 * mean((wrong + 1e-4).sqrt() - 1e-2, seen),
+        "alpha": 0.4 * mean(entropy, weight),
+        "flow": 2.0 * mean((wrong + 1e-4).sqrt() - 1e-2, seen),
     }
