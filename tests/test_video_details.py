@@ -25,6 +25,7 @@ from emo2.video.details import (
     to_window,
 )
 from emo2.video.examples import FACE_VIEW, MIRROR_ACTIONS, Examples
+from emo2.video.mouth_inside import USUAL_SKIN, mouth_inside, over, tint_of
 from emo2.video.views import View
 
 SMALL = DetailConfig(mouth_side=24, eye_side=16, widths=(8, 8, 16))
@@ -232,3 +233,38 @@ def test_films_with_details_go_on_exactly_where_they_were_cut() -> None:
     whole = frames(0, None)
     again = frames(5, {})
     assert torch.equal(torch.cat(whole[1:]), torch.cat(again))
+
+
+def test_the_jaw_lowers_the_lower_teeth_and_not_the_upper_ones() -> None:
+    inside = mouth_inside()
+    rows = np.linspace(-0.6, 0.8, 141, dtype=np.float32)
+    places = np.stack([np.zeros_like(rows), rows], -1)[:, None]
+    white = np.ones(3, np.float32)
+
+    def teeth(jaw: float) -> np.ndarray:
+        light = inside.draw(places, jaw, white)[:, 0]
+        return rows[light.min(-1) > -0.2]
+
+    shut, wide = teeth(0.1), teeth(0.7)
+    assert shut.min() == pytest.approx(wide.min(), abs=0.02)
+    assert wide.max() - shut.max() == pytest.approx(0.6 * inside.drop, abs=0.03)
+
+
+def test_teeth_take_the_light_of_the_photo() -> None:
+    window = torch.empty(3, 96, 96)
+    for channel, value in enumerate(USUAL_SKIN):
+        window[channel] = 2 * value - 1
+    assert tint_of(window) == pytest.approx(np.ones(3), abs=0.01)
+    dim = tint_of((window + 1) * 0.6 - 1)
+    assert dim == pytest.approx(0.6 * np.ones(3), abs=0.01)
+    grey = tint_of(torch.zeros(3, 96, 96))
+    assert grey[2] > grey[0]  # no warmer than the grey around them
+
+
+def test_teeth_are_drawn_only_where_the_window_is_sure_of_the_mouth() -> None:
+    paint, inside = np.full((2, 2, 3), -0.5, np.float32), np.full((2, 2, 3), 0.5, np.float32)
+    alpha = np.array([[0.1, 0.3], [0.5, 1.0]], np.float32)[..., None]
+    laid = over(paint, alpha, inside)
+    assert np.array_equal(laid[0], paint[0])
+    assert laid[1, 1] == pytest.approx(inside[1, 1])
+    assert (laid[1, 0] < laid[1, 1]).all()

@@ -292,11 +292,16 @@ def proxy_piece(proxy: Proxy, material: Material, base: ndarray, low: float) -> 
 
 def move_teeth(piece: Piece, *, upper_m: float, lower_m: float) -> Piece:
     """Lower both rows of teeth: MakeHuman's stand so high that speech would only ever show the lower ones."""
+    offsets = piece.offsets.copy()
+    offsets[:, 1] -= piece.places @ teeth_rows() @ np.array([upper_m, lower_m], np.float32)
+    return replace(piece, offsets=offsets)
+
+
+def teeth_rows() -> Float[ndarray, "v 2"]:
+    """Base vertices that carry the upper and the lower row of teeth."""
     rows = np.zeros((NUM_BASE, 2), np.float32)
     rows[_UPPER_TEETH, 0] = rows[_LOWER_TEETH, 1] = 1
-    offsets = piece.offsets.copy()
-    offsets[:, 1] -= piece.places @ rows @ np.array([upper_m, lower_m], np.float32)
-    return replace(piece, offsets=offsets)
+    return rows
 
 
 _LOWER_TEETH, _UPPER_TEETH = slice(14992, 15060), slice(15060, 15128)

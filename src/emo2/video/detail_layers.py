@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from emo2.signals import FACE_ACTIONS
 from emo2.video.codec import STILL, Field
 from emo2.video.detail_loss import given_of
 from emo2.video.details import (
@@ -22,8 +23,10 @@ from emo2.video.details import (
     to_view,
     window_weight,
 )
+from emo2.video.mouth_inside import mouth_inside, over, tint_of
 from emo2.video.views import View
 
+_JAW = FACE_ACTIONS.index("jawOpen")
 NO_PAINT = 0.02
 """Alpha below this is none."""
 
@@ -55,6 +58,8 @@ class DetailWindow:
     placement: Placement
     side: int
     look: WindowLook
+    tint: Float32[np.ndarray, "3"] | None = None
+    """Of the mouth's inside; None where there is none."""
 
     def make(self, field: Field, actions: Float[Tensor, "1 f 52"]) -> MadeWindow:
         """The window in some frames; `field`: the expectation with head and torso at rest."""
@@ -67,6 +72,8 @@ class DetailWindow:
             values=np.ascontiguousarray(values.permute(0, 2, 3, 1).cpu().numpy(), np.float32),
             centre=self.placement.centre[0].cpu().numpy(),
             axes=self.placement.axes[0].cpu().numpy(),
+            jaw=None if self.tint is None else actions[0, :, _JAW].cpu().numpy(),
+            tint=self.tint,
         )
 
 
@@ -79,6 +86,9 @@ class MadeWindow:
     centre: Float32[np.ndarray, "2"]
     axes: Float32[np.ndarray, "2 2"]
     """As in `Placement`."""
+    jaw: Float32[np.ndarray, " f"] | None = None
+    """Opening of the jaw, 0..1, where the window shows a mouth's inside."""
+    tint: Float32[np.ndarray, "3"] | None = None
 
     def lay(
         self, number: int, view: View, carry: Float32[np.ndarray, "g g 2"], size: tuple[int, int]
@@ -101,12 +111,17 @@ class MadeWindow:
         # As in the composer: what hardly moves stays on its own pixels, and sharp.
         length = np.linalg.norm(flow, axis=-1, keepdims=True)
         flow = flow * np.clip(length / STILL - 0.5, 0.0, 1.0) * view.side
-        alpha = found[..., 3:4]
+        alpha, paint = found[..., 3:4], found[..., 4:]
+        if self.jaw is not None and self.tint is not None:
+            inner = mouth_inside().draw(
+                inside.astype(np.float32), float(self.jaw[number]), self.tint
+            )
+            paint = over(paint, alpha, inner)
         return Laid(
             rows=slice(y0, y1),
             columns=slice(x0, x1),
             flow=flow,
-            paint=found[..., 4:],
+            paint=paint,
             alpha=np.where(alpha < NO_PAINT, np.float32(0.0), alpha),
             weight=found[..., 2:3],
         )
@@ -134,8 +149,16 @@ def look_at_windows(
     windows = []
     rows = zip(place_windows(marks), details.networks(), details.sides(), strict=True)
     for placement, network, side in rows:
-        look = network.look(cut_window(image, placement.places(side)))
-        windows.append(DetailWindow(network=network, placement=placement, side=side, look=look))
+        photo = cut_window(image, placement.places(side))
+        windows.append(
+            DetailWindow(
+                network=network,
+                placement=placement,
+                side=side,
+                look=network.look(photo),
+                tint=tint_of(photo[0]) if network is details.mouth else None,
+            )
+        )
     return tuple(windows)
 
 
