@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from emo2.nn import quick
 from emo2.signals import FACE_ACTIONS
 from emo2.video.codec import STILL, Field
 from emo2.video.detail_loss import given_of
@@ -64,7 +65,8 @@ class DetailWindow:
     def make(self, field: Field, actions: Float[Tensor, "1 f 52"]) -> MadeWindow:
         """The window in some frames; `field`: the expectation with head and torso at rest."""
         given = given_of(field, self.placement, self.placement.places(self.side))
-        made = self.network(self.look, given, self.placement.actions(actions))
+        with quick(given.device):
+            made = self.network(self.look, given, self.placement.actions(actions))
         flow = to_view(made.flow[0], self.placement.axes.expand(given.shape[1], -1, -1))
         fade = window_weight(self.side).to(flow).expand(len(flow), -1, -1, -1)
         values = torch.cat([flow, fade, made.alpha[0], made.paint[0]], dim=1)

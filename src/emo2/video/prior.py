@@ -236,10 +236,3 @@ def prior_loss(
 def _smooth_l1(error: Tensor) -> Tensor:
     """Charbonnier: linear beyond a fiftieth of a latent unit (flow: a fifth of a pixel)."""
     return (error.square() + 0.02**2).sqrt() - 0.02
-
-
-def standardise(
-    latents: Float[Tensor, "b f c s s"], expected: Expectation
-) -> Float[Tensor, "b f c s s"]:
-    """What the expectation leaves over, in units of its scale; rare large values are cut."""
-    return ((latents - expected.mean) / expected.scale).clamp(-8.0, 8.0)
