@@ -21,6 +21,7 @@ IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL"}
 OF_THE_EXTRAS = {
     "studio": ("studio/", "hands/cut_standin.py"),
     "train": ("train", "data/", "portrait/data.py", "portrait/augment.py"),
+    "metrics": ("metrics/",),
 }
 """Where the packages of an extra may be imported; everything else works without them."""
 

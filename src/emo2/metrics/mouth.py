@@ -136,11 +136,12 @@ def _best(opening: Tensor, envelope: Tensor, max_lag: int) -> tuple[float, int]:
     for lag in range(-max_lag, max_lag + 1):
         late = opening[max(lag, 0) : len(opening) + min(lag, 0)]
         voice = envelope[max(-lag, 0) : len(envelope) - max(lag, 0)]
-        results.append((_pearson(late, voice), lag))
+        results.append((correlation(late, voice), lag))
     return max(results)
 
 
-def _pearson(a: Tensor, b: Tensor) -> float:
+def correlation(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
+    """Pearson's; 0 where one of the two does not change."""
     a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
     size = float(a.norm() * b.norm())
     return float(a @ b) / size if size > 1e-12 else 0.0

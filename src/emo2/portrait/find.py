@@ -187,11 +187,11 @@ def _look_at_face(
 ) -> Face | None:
     """Two looks at a face, the second upright and well framed; None where there is none."""
     square = Square(guess.x, guess.y, 1.7 * guess.side)
-    points, spread, present = _look(image, finder.face, square, finder.config.crop)
+    points, spread, present = look(image, finder.face, square, finder.config.crop)
     if present < 0.2:
         return None
-    square = square_about(points, reach=1.6, turn=_tilt(points))
-    points, spread, present = _look(image, finder.face, square, finder.config.crop)
+    square = square_about(points, reach=1.6, turn=tilt(points))
+    points, spread, present = look(image, finder.face, square, finder.config.crop)
     about = square_about(points)
     settled = math.hypot(about.x - square.x, about.y - square.y) / about.side
     blur = float(spread.mean()) * square.side / about.side
@@ -211,15 +211,15 @@ def _settle(
     """The mean of four more looks, wide and narrow, straight and in the mirror: their errors differ."""
     looks = []
     for reach in (1.5, 1.75):
-        square = square_about(points, reach=reach, turn=_tilt(points))
+        square = square_about(points, reach=reach, turn=tilt(points))
         for mirrored in (False, True):
             seen = replace(square, mirrored=mirrored)
-            found, _, _ = _look(image, finder.face, seen, finder.config.crop)
+            found, _, _ = look(image, finder.face, seen, finder.config.crop)
             looks.append(found[list(MIRROR_FACE)] if mirrored else found)
     return torch.stack(looks).mean(0)
 
 
-def _look(
+def look(
     image: Float[Tensor, "3 h w"], net: CropNet, square: Square, size: int
 ) -> tuple[Float[Tensor, "points 2"], Float[Tensor, " points"], float]:
     """Points in the picture, their spread in units of the square, and how surely the thing is there."""
@@ -232,7 +232,7 @@ def _look(
     )
 
 
-def _tilt(points: Float[Tensor, "68 2"]) -> float:
+def tilt(points: Float[Tensor, "68 2"]) -> float:
     """Angle of the line between the eyes, radians clockwise."""
     across = points[42:48].mean(0) - points[36:42].mean(0)
     return math.atan2(float(across[1]), float(across[0]))
@@ -331,7 +331,7 @@ def _look_at_hand(
     size = finder.config.crop
     side = min(max(guess.side, 0.7 * face.square.side), 1.5 * face.square.side)
     square = Square(guess.x, guess.y, 2.1 * side, mirrored=guess.mirrored)
-    points, _, _ = _look(image, finder.hand, square, size)
+    points, _, _ = look(image, finder.hand, square, size)
     about = square_about(points)
     side = min(max(about.side, 0.7 * face.square.side), 1.5 * face.square.side)
     square = Square(about.x, about.y, 2.0 * side, mirrored=guess.mirrored)
