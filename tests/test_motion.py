@@ -16,6 +16,7 @@ from emo2.media import read_voice, speech_from_samples
 from emo2.motion import MOUTH_ACTIONS, MotionBatch, MotionStage, SpeechMotion, pack, unpack
 from emo2.motion.channels import FACE, HAND_ROW, HANDS, one_hemisphere, row_width
 from emo2.motion.finish import Finish, activity, full_blinks, rest_gate, smooth
+from emo2.motion.terms import unrest
 from emo2.nn import SpeedEmbedding, speed_code
 from emo2.reel import Reel, cut, join
 from emo2.signals import FACE_ACTIONS, Motion, SpeechFeatures
@@ -389,3 +390,15 @@ def test_stage_one_learns_one_clip() -> None:
         losses.append(terms["loss"].detach())
     assert float(torch.stack(losses[-10:]).mean()) < 0.5 * float(torch.stack(losses[:5]).mean())
     assert HANDS.stop == HAND_ROW
+
+
+def test_only_tremor_of_seen_hands_in_silence_counts_as_unrest() -> None:
+    generator = torch.Generator().manual_seed(0)
+    error = torch.randn(1, 10, row_width(hints=True), generator=generator)
+    seen = torch.ones(1, 10, 2)
+    silent = torch.zeros(1, 10, dtype=torch.bool)
+    assert unrest(error, silent, seen) == 0
+    silent[:, :5] = True
+    assert unrest(error, silent, seen) > 0.5
+    assert unrest(error, silent, torch.zeros(1, 10, 2)) == 0
+    assert unrest(error[:, :1].expand_as(error), silent, seen) == 0

@@ -13,12 +13,13 @@ import torch
 from emo2.hands.model import hand_points
 from emo2.hands.standin import stand_in
 from emo2.signals import FACE_ACTIONS, Motion
-from emo2.studio import corpus, voices
+from emo2.studio import corpus, voice_changes, voices
 from emo2.studio.alignment import agreement, align
-from emo2.studio.gesture import REACH_M, SHOULDER_M
+from emo2.studio.emotion import EMOTIONS
+from emo2.studio.gesture import PHASES
 from emo2.studio.hand_shapes import REST_POSES
 from emo2.studio.mouth import mouth_actions
-from emo2.studio.performance import STYLES, perform, performance_set
+from emo2.studio.performance import Direction, perform, perform_with_phases, performance_set
 from emo2.studio.phones import (
     PHONES,
     Phone,
@@ -30,6 +31,8 @@ from emo2.studio.phones import (
 )
 from emo2.studio.prosody import measure
 from emo2.studio.real_voices import pieces, takes
+from emo2.studio.styles import STYLES
+from emo2.studio.wrist_path import REACH_M, SHOULDER_M
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 RATE = 16_000
@@ -84,12 +87,16 @@ def take(seconds: float, seed: int) -> tuple[np.ndarray, tuple[Phone, ...]]:
 
 @pytest.fixture(scope="module")
 def motions() -> list[Motion]:
-    """One motion of every style and several rest poses."""
+    """One motion of every style; all rest poses and feelings take part."""
     made = []
-    for seed, rest in enumerate(REST_POSES):
+    for seed, style in enumerate(STYLES):
         samples, phones = take(9.0, seed)
-        style = list(STYLES)[seed % len(STYLES)]
-        made.append(perform(samples, RATE, phones, style=style, seed=seed, rest=rest))
+        direction = Direction(
+            style=style,
+            rest=list(REST_POSES)[seed % len(REST_POSES)],
+            emotion=list(EMOTIONS)[seed % len(EMOTIONS)],
+        )
+        made.append(perform(samples, RATE, phones, direction=direction, seed=seed))
     return made
 
 
@@ -186,18 +193,135 @@ def test_wrists_move_at_human_speed(motions: list[Motion]) -> None:
 def test_hands_rest_and_the_mouth_is_shut_in_silence() -> None:
     samples = np.zeros(5 * RATE, np.float32)
     phones = (Phone(name="sil", start_s=0, end_s=5.0),)
-    motion = perform(samples, RATE, phones, style="lively", seed=5)
+    motion = perform(samples, RATE, phones, direction=Direction(style="lively"), seed=5)
     speed = (motion.hands[1:, :, 64:] - motion.hands[:-1, :, 64:]).norm(dim=-1) * motion.fps
     assert speed.max() < 0.04
     assert gap(motion.face.numpy()).max() < 1e-3
     assert motion.head[:, :3].std(0).max() < math.radians(2.5)
 
 
+def hand_speed(motion: Motion) -> np.ndarray:
+    wrist = motion.hands[..., 64:]
+    step = (wrist[1:] - wrist[:-1]).norm(dim=-1).mean(-1) * motion.fps
+    return np.concatenate((np.zeros(1), step.numpy()))
+
+
+@pytest.mark.parametrize("style", ["lively", "emphatic", "storyteller", "sign-like"])
+def test_hands_come_to_rest_when_the_voice_pauses(style: str) -> None:
+    samples, phones = take(6.0, 4)
+    end = phones[-1].end_s
+    parts = [Phone(name="sil", start_s=end, end_s=end + 2.0)]
+    for phone in phones:
+        shift = end + 2.0
+        parts.append(
+            Phone(name=phone.name, start_s=phone.start_s + shift, end_s=phone.end_s + shift)
+        )
+    quiet = np.zeros(2 * RATE, np.float32)
+    motion = perform(
+        np.concatenate((samples, quiet, samples)), RATE, (*phones, *parts),
+        direction=Direction(style=style, rest="hanging"), seed=2,
+    )  # fmt: skip
+    speed = hand_speed(motion)
+    pause = slice(round((end + 0.4) * 25), round((end + 2.0) * 25))
+    assert speed[pause].mean() < 0.03
+    assert speed[: round(end * 25)].max() > 0.3
+
+
+def test_phases_follow_each_other_as_in_a_gesture_phrase() -> None:
+    samples, phones = take(12.0, 1)
+    motion, phases = perform_with_phases(
+        samples, RATE, phones, direction=Direction(style="storyteller"), seed=4
+    )
+    speed = hand_speed(motion)
+    moving = [PHASES.index(name) for name in ("preparation", "stroke", "retraction")]
+    still = [PHASES.index(name) for name in ("rest", "hold")]
+    either = phases.numpy()
+    assert set(np.unique(either)) >= {0, 1, 2, 3, 4}
+    both_still = np.isin(either, still).all(1)
+    assert speed[np.isin(either, moving).any(1)].mean() > 3 * speed[both_still].mean()
+    for hand in either.T:
+        order = hand[np.concatenate(([True], hand[1:] != hand[:-1]))]
+        after_preparation = order[1:][order[:-1] == PHASES.index("preparation")]
+        assert (after_preparation == PHASES.index("stroke")).all()
+
+
+def test_styles_differ_in_space_and_speed() -> None:
+    def habits(style: str) -> tuple[float, float, float]:
+        found = []
+        for seed in range(3):
+            samples, phones = take(8.0, seed)
+            told = Direction(style=style, rest="framing")
+            wrist = perform(samples, RATE, phones, direction=told, seed=seed).hands[..., 64:]
+            quick = (wrist[1:] - wrist[:-1]).norm(dim=-1).mean() * 25
+            found.append((quick, wrist.std(0).norm(dim=-1).mean(), wrist[..., 1].min()))
+        return tuple(float(v) for v in np.mean(found, 0))  # type: ignore[return-value]
+
+    space = {style: habits(style) for style in STYLES}
+    assert space["lively"][0] > 2 * space["calm"][0] > 2 * space["shy"][0]
+    assert space["storyteller"][1] > 1.5 * space["calm"][1]
+    assert space["sign-like"][2] < space["emphatic"][2] - 0.05
+    assert space["emphatic"][0] > space["presenter"][0]
+
+
+def test_feelings_show_and_leave_the_lips_free_to_meet() -> None:
+    phones = timed("sil b aa m iy p ae b sil", 0.12)
+    samples = spoken(phones)
+    for emotion in EMOTIONS:
+        told = Direction(emotion=emotion, strength=1.0)
+        face = perform(samples, RATE, phones, direction=told, seed=1).face.numpy()
+        plain = perform(samples, RATE, phones, seed=1).face.numpy()
+        shown = np.abs(face - plain).max()
+        assert shown > 0.15 if emotion != "neutral" else shown == 0
+        for phone in phones:
+            if phone.name in "mbp":
+                assert gap(face)[round(phone.middle_s * 25 - 0.5)] < 1e-3
+
+
+def test_laughter_opens_a_smile() -> None:
+    samples, phones = take(4.0, 2)
+    told = Direction(laughs=((1.0, 2.0),))
+    face = perform(samples, RATE, phones, direction=told, seed=1).face.numpy()
+    assert track(face, "mouthSmileLeft")[30:45].mean() > 0.4
+    assert track(face, "mouthSmileLeft")[-20:].mean() < 0.3
+
+
+def test_sustained_vowels_stay_open() -> None:
+    face = mouth_actions(timed("b aa b", 1.0), np.full(75, 0.8), fps=25)
+    opened = gap(face)[29:46]
+    assert opened.min() > 0.9 * opened.max() > 0.5
+
+
+def test_made_up_singing_holds_its_vowels_and_keeps_its_times() -> None:
+    phones = timed("sil b aa m iy sil", 0.15)
+    rng = np.random.default_rng(1)
+    sound, sung = voice_changes.sing(spoken(phones), RATE, phones, rng)
+    assert [p.name for p in sung] == [p.name for p in phones]
+    assert len(sound) == pytest.approx(sung[-1].end_s * RATE, abs=2)
+    loud = [np.abs(sound[round(p.start_s * RATE) : round(p.end_s * RATE)]).mean() for p in sung]
+    assert min(loud[2], loud[4]) > 2 * max(loud[0], loud[5])
+    vowels = [p.duration_s for p in sung if p.name in ("aa", "iy")]
+    assert min(vowels) > 0.2
+
+
+def test_a_whisper_keeps_the_rhythm_and_loses_the_pitch() -> None:
+    phones = timed("sil aa sil aa sil aa sil", 0.2)
+    voice = spoken(phones)
+    quiet = voice_changes.whisper(voice, RATE, np.random.default_rng(0))
+    assert len(quiet) == len(voice)
+    assert (
+        np.abs(quiet[round(0.25 * RATE) : round(0.35 * RATE)]).mean()
+        > 5 * np.abs(quiet[round(0.05 * RATE) : round(0.15 * RATE)]).mean()
+    )
+    one = quiet[round(0.22 * RATE) :][:2048]
+    spectrum = np.fft.irfft(np.abs(np.fft.rfft(one - one.mean(), 8192)) ** 2)
+    assert spectrum[60:400].max() < 0.5 * spectrum[0]
+
+
 def test_strokes_end_on_stressed_syllables() -> None:
     before, after = [], []
     for seed in range(5):
         samples, phones = take(10.0, seed)
-        motion = perform(samples, RATE, phones, style="lively", seed=seed)
+        motion = perform(samples, RATE, phones, direction=Direction(style="lively"), seed=seed)
         speed = (motion.hands[1:, :, 64:] - motion.hands[:-1, :, 64:]).norm(dim=-1).amax(-1)
         for stress in measure(samples, RATE, phones, fps=25).stresses:
             frame = int(stress.time_s * 25)
@@ -212,7 +336,8 @@ def test_more_speed_moves_the_hands_faster() -> None:
         values = []
         for seed in range(4):
             samples, phones = take(8.0, seed)
-            wrist = perform(samples, RATE, phones, seed=seed, speed=speed).hands[..., 64:]
+            direction = Direction(speed=speed)
+            wrist = perform(samples, RATE, phones, direction=direction, seed=seed).hands[..., 64:]
             values.append(float((wrist[1:] - wrist[:-1]).norm(dim=-1).quantile(0.9)))
         return float(np.mean(values))
 
@@ -246,7 +371,7 @@ def test_the_head_turns_a_little(motions: list[Motion]) -> None:
 @pytest.mark.parametrize("rest", list(REST_POSES))
 def test_hands_point_where_the_rest_pose_says(rest: str) -> None:
     phones = (Phone(name="sil", start_s=0, end_s=1.0),)
-    motion = perform(np.zeros(RATE, np.float32), RATE, phones, rest=rest)
+    motion = perform(np.zeros(RATE, np.float32), RATE, phones, direction=Direction(rest=rest))
     points = hand_points(stand_in(), motion.hands, motion.betas)[0]
     wanted = np.array(REST_POSES[rest].fingers)
     for side, sign in enumerate((1, -1)):
@@ -262,11 +387,15 @@ def test_hands_point_where_the_rest_pose_says(rest: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"style": "furious"}, "no style 'furious'"), ({"rest": "flying"}, "no rest pose 'flying'")],
+    [
+        ({"style": "furious"}, "no style 'furious'"),
+        ({"rest": "flying"}, "no rest pose 'flying'"),
+        ({"emotion": "ennui"}, "no emotion 'ennui'"),
+    ],
 )
 def test_unknown_names_are_named(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        perform(np.zeros(RATE, np.float32), RATE, timed("sil"), **arguments)
+        perform(np.zeros(RATE, np.float32), RATE, timed("sil"), direction=Direction(**arguments))
 
 
 def test_foreign_alphabets_map_to_the_phone_set() -> None:

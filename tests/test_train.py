@@ -21,7 +21,7 @@ from emo2.data.motion_windows import (
     performance,
     save_performances,
 )
-from emo2.data.sound_changes import change_sound, music
+from emo2.data.sound_changes import change_sound, coded, music
 from emo2.errors import UserError
 from emo2.motion import SpeechMotion, pack
 from emo2.signals import Motion
@@ -237,6 +237,17 @@ def test_changed_sound_stays_within_a_microphone() -> None:
     assert float(changed.abs().max()) <= 1.0
     assert (changed - sound).abs().mean() > 0.01
     assert music(5_000, 16_000, generator).shape == (5_000,)
+
+
+def test_a_codec_harms_the_voice_a_little_and_keeps_its_length() -> None:
+    generator = torch.Generator().manual_seed(0)
+    voice = 0.3 * torch.sin(0.05 * torch.arange(9_000)) + 0.01 * torch.randn(
+        9_000, generator=generator
+    )
+    for _ in range(8):
+        heard = coded(voice, generator)
+        assert heard.shape == voice.shape
+        assert 0.001 < float((heard - voice).norm() / voice.norm()) < 0.4
 
 
 def test_rows_of_a_motion_without_hints_rest() -> None:

@@ -172,15 +172,19 @@ class MotionWindows:
         self.changes = changes
         lengths = torch.tensor([float(len(p.rows)) for p in performances])
         self.chance = lengths / lengths.sum()
-        self.usual_speed = self._usual_speed()
+        self.usual_speeds = self._usual_speeds()
 
-    def _usual_speed(self) -> float:
-        """Metres a second of the wrists while someone speaks, the mean over performances."""
-        speeds = [
-            _hand_speed(p.rows.float(), p.visibility, p.phones) for p in self.performances[:400]
-        ]
-        known = [s for s in speeds if not math.isnan(s)]
-        return sum(known) / len(known) if known else 1.0
+    def _usual_speeds(self) -> dict[int, float]:
+        """Metres a second of the wrists while someone speaks, the mean over a style's performances.
+
+        Speed is told against the style's own: a usual speed must not make the calm lively.
+        """
+        found: dict[int, list[float]] = {}
+        for item in self.performances[:2000]:
+            speed = _hand_speed(item.rows.float(), item.visibility, item.phones)
+            if not math.isnan(speed):
+                found.setdefault(item.style, []).append(speed)
+        return {style: sum(speeds) / len(speeds) for style, speeds in found.items()}
 
     def at(self, step: int) -> MotionBatch:
         """The batch of a step."""
@@ -220,7 +224,8 @@ class MotionWindows:
         rows = torch.lerp(before, after, share)
         seen = item.visibility[low].float() * (at < frames)[:, None]
         phones = item.phones[low].long()
-        speed = _hand_speed(rows, seen, phones) / self.usual_speed
+        usual = self.usual_speeds.get(item.style, 1.0)
+        speed = _hand_speed(rows, seen, phones) / max(usual, 0.01)
         sound = _heard(item.samples, first, pace, size, self.config)
         return sound, rows, seen, phones, item.style, speed
 

@@ -38,7 +38,9 @@ def _worsened(item: Tensor, other: Tensor, sample_rate: int, generator: torch.Ge
         )
     if _chance(0.6, generator):
         item = _beside(item, hiss(len(item), generator), _between(8.0, 40.0, generator))
-    return _through_channel(item, sample_rate, generator) if _chance(0.5, generator) else item
+    if _chance(0.5, generator):
+        item = _through_channel(item, sample_rate, generator)
+    return coded(item, generator) if _chance(0.2, generator) else item
 
 
 def _beside(voice: Tensor, other: Tensor, ratio_db: float) -> Tensor:
@@ -108,6 +110,21 @@ def _through_channel(item: Tensor, sample_rate: int, generator: torch.Generator)
     curve = (hertz.clamp(min=50.0) / 1_000.0) ** (tilt / 6.02)
     edges = torch.sigmoid((hertz - low) / 30.0) * torch.sigmoid((high - hertz) / 200.0)
     return torch.fft.irfft(spectrum * curve.clamp(0.1, 10.0) * edges, size)[: len(item)]
+
+
+def coded(item: Float[Tensor, " n"], generator: torch.Generator) -> Float[Tensor, " n"]:
+    """As a codec at a low bit rate leaves sound: telephone steps (G.711's mu-law), or weak bands dropped."""
+    if _chance(0.5, generator):
+        steps = 2.0 ** _between(4.0, 7.0, generator)
+        scale = item.abs().max().clamp(min=1e-4)
+        pressed = item.sign() * torch.log1p(255.0 * item.abs() / scale) / math.log(256.0)
+        rounded = torch.round(pressed * steps) / steps
+        return rounded.sign() * scale * torch.expm1(rounded.abs() * math.log(256.0)) / 255.0
+    window = torch.hann_window(512)
+    spectrum = torch.stft(item, 512, 256, window=window, return_complex=True)
+    loudest = spectrum.abs().amax(0, keepdim=True)
+    kept = spectrum.abs() > loudest * 10.0 ** (-_between(18.0, 40.0, generator) / 20.0)
+    return torch.istft(spectrum * kept, 512, 256, window=window, length=len(item))
 
 
 def _fast_size(count: int) -> int:

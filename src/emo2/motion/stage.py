@@ -28,6 +28,7 @@ from emo2.motion.channels import (
 )
 from emo2.motion.finish import Finish
 from emo2.motion.network import MotionDiT
+from emo2.motion.terms import unrest
 from emo2.nn import zeroed
 from emo2.reel import Reel, join
 from emo2.signals import FACE_ACTIONS, HAND_NUMBERS, Motion, SpeechFeatures
@@ -40,6 +41,7 @@ VELOCITY_WEIGHT = 1.0
 POINT_WEIGHT = 20.0
 """Per square metre: 0.22 m off counts as one spread."""
 
+REST_WEIGHT = 10.0
 LIPS_WEIGHT = 1.0
 CLOSED_WEIGHT = 4.0
 """Weight of frames whose lips meet, in the lips' term: they are few, and seen at once when missed."""
@@ -161,7 +163,9 @@ class MotionStage(nn.Module):
         )
         terms = self._terms(predicted.float(), clean, known, batch.visibility, generator)
         total = terms["rows"] + VELOCITY_WEIGHT * terms["velocity"] + POINT_WEIGHT * terms["points"]
-        total = total + LIPS_WEIGHT * terms["lips"]
+        off = torch.where(known[..., None], 0.0, predicted.float() - clean)
+        terms["rest"] = unrest(off, batch.phones == 0, batch.visibility)
+        total = total + LIPS_WEIGHT * terms["lips"] + REST_WEIGHT * terms["rest"]
         return {"loss": total} | {name: term.detach() for name, term in terms.items()}
 
     def _draw_known(

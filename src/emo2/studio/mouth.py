@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emo2.signals import FACE_ACTIONS
-from emo2.studio.phones import BILABIALS, LABIODENTALS, Phone
+from emo2.studio.phones import BILABIALS, LABIODENTALS, VOWELS, Phone
 
 ARTICULATORS = ("jaw", "lower", "upper", "pucker", "funnel", "wide", "tongue")
 """Jaw, lower lip down, upper lip up, lips forward, lips ring-shaped, corners out, tongue tip forward."""
@@ -23,6 +23,7 @@ ARTICULATORS = ("jaw", "lower", "upper", "pucker", "funnel", "wide", "tongue")
 _FADE_S = {"before": 0.055, "after": 0.045}
 _REACH_S = 0.6
 _CHUNK = 512
+_SUSTAINED_S = 0.24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +156,11 @@ def _wishes(phones: Sequence[Phone]) -> _Wishes:
     silent = np.array([p.name == "sil" for p in parts])
     # A pause holds the lips shut but for the time they need to move; sounds are a passing goal.
     core = np.where(silent, np.maximum(0.5 * lengths - 0.09, 0.0), 0.22 * lengths)
+    # A sustained vowel, as in singing, is held and opens further.
+    sung = np.array([p.name in VOWELS for p in parts]) & (lengths > _SUSTAINED_S)
+    core = np.where(sung, 0.5 * lengths - 0.08, core)
+    further = 1 + 0.45 * np.clip((lengths - _SUSTAINED_S) / 0.4, 0, 1) * sung
+    target[:, :3] *= further[:, None]
     middle = np.array([p.middle_s for p in parts])
     return _Wishes(middle, core, target, strength, before, after)
 

@@ -33,6 +33,12 @@ class Temper:
     brows: float = 1.0
     glances: float = 1.0
     blink_gap_s: float = 3.6
+    bow_deg: float = 0.0
+    """How far the head is held down."""
+    averted: float = 0.0
+    """Share of the time in which the eyes avoid the camera."""
+    sway: float = 1.0
+    """Slow turns and tilts of head and torso."""
 
 
 def min_jerk(x: np.ndarray) -> np.ndarray:
@@ -72,6 +78,12 @@ def head_track(
     frames, fps = len(prosody.loudness), prosody.fps
     times = (np.arange(frames) + 0.5) / fps
     postures = _postures(prosody, temper, rng, times)
+    bow = temper.bow_deg * _DEGREE * float(rng.uniform(0.6, 1.3))
+    postures = postures + np.array((0.0, bow, 0.0))
+    if temper.sway > 1:
+        tilt = (temper.sway - 1) * _DEGREE * np.array((1.4, 0.4, 2.2))
+        slow = np.stack([_noise(rng, frames, s, fps) for s in (1.9, 2.3, 1.7)], -1)
+        postures = postures + tilt * slow * prosody.speaking[:, None]
     alive = 0.35 + 0.65 * prosody.speaking
     yaw, pitch, roll = postures.T
     yaw = yaw + alive * temper.head * _DEGREE * 1.4 * _noise(rng, frames, 0.55, fps)
@@ -87,6 +99,7 @@ def head_track(
         pitch = pitch + size * pulse(times, stress.time_s + lag, 0.16, rng.uniform(0.22, 0.4))
         if rng.random() < 0.3:
             yaw = yaw + rng.choice((-1, 1)) * 0.6 * size * pulse(times, stress.time_s, 0.2, 0.45)
+    pitch = pitch + _listening(prosody, rng, times)
     shift = np.stack(
         (
             0.05 * np.sin(yaw),
@@ -96,6 +109,25 @@ def head_track(
         -1,
     )
     return np.concatenate((np.stack((yaw, pitch, roll), -1), shift), -1)
+
+
+def _pauses(prosody: Prosody, least_s: float) -> list[tuple[float, float]]:
+    """Silences of at least that length."""
+    borders = [0.0, *(t for phrase in prosody.phrases for t in phrase), prosody.duration_s]
+    return [(a, b) for a, b in zip(borders[::2], borders[1::2], strict=True) if b - a >= least_s]
+
+
+def _listening(prosody: Prosody, rng: np.random.Generator, times: np.ndarray) -> Track:
+    """Small nods now and then while the person only listens."""
+    pitch = np.zeros(len(times))
+    for start, end in _pauses(prosody, 2.0):
+        at = start + float(rng.uniform(0.8, 2.0))
+        while at < end - 0.8:
+            for k in range(int(rng.integers(1, 3))):
+                size = float(rng.uniform(1.0, 2.2)) * _DEGREE
+                pitch += size * pulse(times, at + 0.42 * k, 0.22, 0.26)
+            at += float(rng.uniform(2.5, 6.0))
+    return pitch
 
 
 def _postures(
@@ -154,9 +186,12 @@ def gaze_track(
     moment = float(rng.uniform(0.3, 2.0))
     aside = np.zeros(2)
     while moment < prosody.duration_s:
-        away = rng.random() < 0.28 * temper.glances and not aside.any()
+        shy = rng.random() < temper.averted
+        begins = any(abs(start - moment) < 0.6 for start, _ in prosody.phrases)
+        likely = 0.28 * temper.glances * (1.6 if begins else 1.0)  # one looks away to think
+        away = shy or (rng.random() < likely and not aside.any())
         scale = np.array((9.0, 5.0)) if away else np.array((0.8, 0.5))
-        aside = rng.normal(0, 1, 2) * scale * _DEGREE
+        aside = (rng.normal(0, 1, 2) * scale + (0.0, 7.0 if shy else 0.0)) * _DEGREE
         target[times >= moment] = aside
         moment += float(rng.uniform(0.35, 1.0) if away else rng.uniform(0.7, 2.6))
         aside = aside if away else np.zeros(2)
@@ -218,7 +253,9 @@ def body_track(
     frames, fps = len(prosody.loudness), prosody.fps
     slow = gaussian_filter1d(head[:, :3], 0.35 * fps, axis=0)
     sway = np.stack([_noise(rng, frames, s, fps) for s in (3.5, 4.5, 4.0)], -1)
-    turn = 0.22 * slow + sway * np.array((1.0, 0.5, 0.6)) * _DEGREE * (0.5 + 0.5 * temper.head)
+    wide = np.array((1.0, 0.5, 0.6 * temper.sway)) * (0.5 + 0.5 * temper.head)
+    turn = 0.22 * slow + (sway * (0.4 + 0.6 * prosody.speaking[:, None]) * wide) * _DEGREE
+    turn = turn + _shifts(prosody, rng)
     breath = breath_track(prosody, rng)
     shrug = np.zeros(frames)
     times = (np.arange(frames) + 0.5) / fps
@@ -228,6 +265,20 @@ def body_track(
     up = 0.006 * breath + shrug
     lean = rng.normal(0, 0.15) * shrug
     return np.concatenate((turn, np.stack((up + lean, up - lean, breath), -1)), -1)
+
+
+def _shifts(prosody: Prosody, rng: np.random.Generator) -> Float[np.ndarray, "frames 3"]:
+    """Changes of posture: in longer pauses the weight goes to another side."""
+    times = (np.arange(len(prosody.loudness)) + 0.5) / prosody.fps
+    moments, values = [-1.0], [np.zeros(3)]
+    for start, end in _pauses(prosody, 1.2):
+        if rng.random() < 0.5:
+            at = max(float(rng.uniform(start, end - 0.6)), moments[-1])
+            moments += [at, at + float(rng.uniform(0.8, 1.4))]
+            values += [values[-1], rng.normal(0, 1, 3) * np.array((1.6, 0.6, 1.0)) * _DEGREE]
+    moments.append(max(prosody.duration_s, moments[-1]) + 2.0)
+    values.append(values[-1])
+    return through(times, np.array(moments), np.array(values))
 
 
 def add_eyes(

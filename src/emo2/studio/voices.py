@@ -119,7 +119,9 @@ def _at_rate(
     ]
     moved.append(Phone(name="sil", start_s=moved[-1].end_s if moved else 0.0, end_s=duration))
     peak = float(np.abs(out).max(initial=1e-6))
-    return (0.8 / peak * out).astype(np.float32), SAMPLE_RATE, join(moved)
+    # Rounded as `keep` rounds: what is made from a take must not depend on whether it was kept.
+    rounded = np.round(0.8 / peak * 32767 * out).astype(np.float32) / 32767
+    return rounded, SAMPLE_RATE, join(moved)
 
 
 def keep(path: Path, samples: Samples, rate: int, phones: tuple[Phone, ...]) -> None:
