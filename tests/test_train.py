@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from emo2 import weights
 from emo2.config import COMPACT, MotionConfig, SpeechConfig
+from emo2.curve import LossCurve
 from emo2.data.motion_windows import (
     MotionWindows,
     Performance,
@@ -98,6 +99,17 @@ def test_it_learns_and_writes_its_curve(tmp_path: Path) -> None:
     assert config == TINY
     assert facts["step"] == "150"
     assert set(tensors) == {"layer.weight", "layer.bias"}
+
+
+def test_a_curve_takes_terms_that_only_some_steps_have_also_after_a_stop(tmp_path: Path) -> None:
+    with LossCurve(tmp_path, resume=False) as curve:
+        curve.add(1, 0.5, {"loss": 1.0})
+        curve.add(2, 1.0, {"loss": 2.0, "denoiser": 3.0})
+    with LossCurve(tmp_path, resume=True) as curve:
+        curve.add(3, 0.5, {"loss": 4.0})
+    rows = list(csv.reader((tmp_path / "loss.csv").read_text().splitlines()))
+    assert rows[0] == ["step", "seconds", "loss", "denoiser"]
+    assert [row[2:] for row in rows[1:]] == [["1", ""], ["2", "3"], ["4", ""]]
 
 
 def test_the_averaged_weights_are_what_is_written_and_previewed(tmp_path: Path) -> None:
