@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from emo2.signals import Appearance
+from emo2.video.backdrop import Backdrop
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
 from emo2.video.layers import Layers
 from emo2.video.painter import Painted
@@ -48,6 +49,8 @@ class Look:
     composer: Composer
     layers: Layers
     """Arms and hands, where the photo has any that can be moved."""
+    backdrop: Backdrop | None = None
+    """What stands behind the head, where anything of it is seen."""
 
     def compose(
         self,
@@ -64,6 +67,8 @@ class Look:
             self.composer.paint(frame, index, view.paint[number], view.alpha[number], free)
         for window in laid:
             window.paint_on(frame)
+        if self.backdrop is not None:
+            self.backdrop.lay(frame, self.composer.places + flow)
         return frame, flow
 
     def last_frames(

@@ -18,6 +18,7 @@ from emo2.diffusion import NoiseProcess, final, sample
 from emo2.nn import quick, speed_code
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
+from emo2.video.backdrop import Backdrop
 from emo2.video.codec import Field, RelativeCodec
 from emo2.video.detail_layers import (
     CarriedWindow,
@@ -132,7 +133,12 @@ class VideoStage(nn.Module):
                 )
             )
         composer = Composer(portrait.image, views)
-        return Look(views=tuple(looks), composer=composer, layers=Layers.build(portrait))
+        return Look(
+            views=tuple(looks),
+            composer=composer,
+            layers=Layers.build(portrait),
+            backdrop=Backdrop.build(portrait),
+        )
 
     def loss(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
         """Every term of the parts that are being trained, by name, and their sum as `loss`."""

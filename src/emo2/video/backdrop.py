@@ -1,0 +1,136 @@
+"""What stands behind the head: the photo's own pixels, at rest, wherever the moved head does not cover them (ours).
+
+The flow knows no edge between hair and wall, so a turning head drags the wall along and leaves a ghost where it was.
+Around the head the frame is therefore laid over a plate: the photo with the person painted out once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from emo2.signals import Portrait
+from emo2.video.layer_paint import smooth_fill
+
+MARGIN, FEATHER = 0.05, 0.07
+"""Around the person: what surely moves with it, and over which it fades; in face heights."""
+ENDS = (0.0, 0.45)
+"""Below the chin the plate fades out, between these, in face heights: bodies are not cut from what is behind them."""
+HEAD_PIXELS = 80.0
+"""Height of a face, in pixels, when the head is cut out."""
+SKULL_MIDDLE, SKULL_SIDES, SKULL_HEIGHT = 0.12, 0.08, 0.84
+"""The ellipse that is surely head and hair: its middle below the brows, what it adds to the face's sides, half its
+height; in face heights (brow to chin)."""
+HAIR = 2.0
+"""How much larger hair may be than that ellipse."""
+SHOULDERS = 0.45
+"""Where shoulders are below the chin, in face heights."""
+MOST = 0.97
+"""A head that fills more of the picture has nothing behind it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backdrop:
+    """Plate and matte of one photo."""
+
+    plate: Float32[np.ndarray, "h w 3"]
+    """The photo without the person, in [-1, 1]."""
+    held: Float32[np.ndarray, "h w"]
+    """0 where the plate shows in the photo itself, 1 where whatever is there moves."""
+    here: Float32[np.ndarray, "h w"]
+    """1 where the plate may show at all."""
+    rows: int
+    """Below this row it never does."""
+
+    @staticmethod
+    def build(portrait: Portrait) -> Backdrop | None:
+        """Cut the head out: about a second, once a photo; None where there is nothing to see behind it."""
+        height, width = portrait.size
+        x0, y0, x1, y1 = portrait.face_box.tolist()
+        tall = max(y1 - y0, 1.0)
+        rows = min(height, round(y1 + ENDS[1] * tall))
+        photo = np.ascontiguousarray(portrait.image.permute(1, 2, 0).cpu().numpy(), np.float32)
+        pixels = ((photo + 1.0) * 127.5).clip(0, 255).astype(np.uint8)
+        person = head_mask(pixels, (x0, y0, x1, y1))
+        if portrait.limb_masks is not None:
+            limbs = portrait.limb_masks.amax(0).cpu().numpy()
+            person = np.maximum(person, (limbs > 0.3).astype(np.float32))
+        sure = _grown(person, MARGIN * tall)
+        held = cv2.GaussianBlur(
+            _grown(person, (MARGIN + FEATHER) * tall), (0, 0), FEATHER * tall / 2
+        )
+        held = np.maximum(held, sure)
+        if held[:rows].mean() > MOST:
+            return None
+        ys = np.arange(height, dtype=np.float32)
+        fade = np.clip((y1 + ENDS[1] * tall - ys) / ((ENDS[1] - ENDS[0]) * tall), 0.0, 1.0)
+        here = np.broadcast_to((fade * fade * (3 - 2 * fade))[:, None], (height, width))
+        return Backdrop(
+            plate=_painted_out(photo, sure > 0.5),
+            held=held,
+            here=np.ascontiguousarray(here, np.float32),
+            rows=max(rows, 1),
+        )
+
+    def lay(
+        self,
+        frame: Float32[np.ndarray, "h w 3"],
+        places: Float32[np.ndarray, "h w 2"],
+    ) -> None:
+        """Show the plate, in place; `places`: where in the photo each pixel of the frame comes from."""
+        part = slice(0, self.rows)
+        x, y = (np.ascontiguousarray(places[part, :, k]) for k in (0, 1))
+        held = cv2.remap(self.held, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        shown = ((1.0 - held) * self.here[part])[..., None]
+        frame[part] += (self.plate[part] - frame[part]) * shown
+
+
+def head_mask(
+    pixels: UInt8[np.ndarray, "h w 3"], box: tuple[float, float, float, float]
+) -> Float32[np.ndarray, "h w"]:
+    """1 on head, hair, neck and shoulders: a skull's ellipse, and what looks like it and like what is below (GrabCut)."""
+    x0, y0, x1, y1 = box
+    tall, middle = max(y1 - y0, 1.0), (x0 + x1) / 2
+    scale = min(HEAD_PIXELS / tall, 1.0)
+    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    trimap = np.full(small.shape[:2], cv2.GC_BGD, np.uint8)
+
+    def ellipse(value: int, grown: float) -> None:
+        centre = (round(middle * scale), round((y0 + SKULL_MIDDLE * tall) * scale))
+        half = ((x1 - x0) / 2 + SKULL_SIDES * tall, SKULL_HEIGHT * tall)
+        cv2.ellipse(
+            trimap, centre, (round(half[0] * grown * scale), round(half[1] * grown * scale)),
+            0, 0, 360, value, -1,
+        )  # fmt: skip
+
+    ellipse(cv2.GC_PR_BGD, HAIR)
+    trimap[round(y1 * scale) :, :] = cv2.GC_PR_BGD
+    shoulder = round((y1 + SHOULDERS * tall) * scale)
+    wide = round(tall * scale)
+    trimap[shoulder:, max(round(middle * scale) - wide, 0) : round(middle * scale) + wide] = (
+        cv2.GC_PR_FGD
+    )
+    ellipse(cv2.GC_FGD, 1.0)
+    models = np.zeros((2, 1, 65), np.float64)
+    mask = trimap.copy()
+    cv2.setRNGSeed(0)  # GrabCut draws its first clusters at random
+    cv2.grabCut(small, mask, None, models[0], models[1], 3, cv2.GC_INIT_WITH_MASK)
+    found = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
+    size = (pixels.shape[1], pixels.shape[0])
+    return (cv2.resize(found, size, interpolation=cv2.INTER_LINEAR) > 0.3).astype(np.float32)
+
+
+def _grown(mask: Float32[np.ndarray, "h w"], radius: float) -> Float32[np.ndarray, "h w"]:
+    side = 2 * max(round(radius), 1) + 1
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+
+
+def _painted_out(
+    photo: Float32[np.ndarray, "h w 3"], person: np.ndarray
+) -> Float32[np.ndarray, "h w 3"]:
+    """The photo with the person's place filled smoothly from around it."""
+    light = (photo + 1.0) / 2.0
+    return (smooth_fill(light, ~person) * 2.0 - 1.0).astype(np.float32)

@@ -1,0 +1,93 @@
+"""The backdrop: the head is found with its hair, and what stands behind it stays where it is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from emo2.signals import Portrait
+from emo2.video.backdrop import Backdrop, head_mask
+
+BOX = (52.0, 50.0, 84.0, 90.0)
+
+
+def bust() -> Portrait:
+    """A skin-coloured head with dark hair and shoulders before a striped wall, 160 x 136."""
+    y, x = torch.meshgrid(torch.arange(160.0), torch.arange(136.0), indexing="ij")
+    wall = 0.5 + 0.2 * (x / 6).sin()
+    image = torch.stack([0.5 * wall, wall, 0.7 * wall])
+
+    def fill(where: torch.Tensor, colour: tuple[float, float, float]) -> None:
+        for channel, value in enumerate(colour):
+            image[channel][where] = value
+
+    fill(((x - 68) / 22) ** 2 + ((y - 56) / 34) ** 2 < 1, (-0.8, -0.9, -0.9))  # hair
+    fill(((x - 68) / 15) ** 2 + ((y - 68) / 22) ** 2 < 1, (0.7, 0.3, 0.1))  # face
+    fill(((x - 68) / 60) ** 2 + ((y - 150) / 45) ** 2 < 1, (-0.6, -0.5, 0.4))  # shoulders
+    fill(((x - 68).abs() < 9) & (y > 80) & (y < 112), (0.7, 0.3, 0.1))  # neck
+    return Portrait(
+        image=image,
+        face_box=torch.tensor(BOX),
+        face_points=torch.zeros(68, 2),
+        body_points=torch.zeros(8, 3),
+        hand_points=torch.zeros(2, 21, 3),
+        hands_present=(False, False),
+    )
+
+
+def places(portrait: Portrait) -> np.ndarray:
+    height, width = portrait.size
+    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return np.stack([xs, ys], -1)
+
+
+def as_array(image: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy(), np.float32)
+
+
+def test_the_head_is_found_with_its_hair_and_without_the_wall() -> None:
+    pixels = ((as_array(bust().image) + 1) * 127.5).astype(np.uint8)
+    mask = head_mask(pixels, BOX)
+    assert mask[30, 68] == mask[70, 68] == mask[140, 68] == 1  # hair, face, chest
+    assert mask[20, 10] == mask[60, 120] == 0
+
+
+def test_a_photo_at_rest_stays_as_it_is() -> None:
+    portrait = bust()
+    backdrop = Backdrop.build(portrait)
+    assert backdrop is not None
+    frame = as_array(portrait.image)
+    backdrop.lay(frame, places(portrait))
+    assert np.abs(frame - as_array(portrait.image)).max() < 0.02
+
+
+def test_a_wall_dragged_along_by_the_head_is_put_back() -> None:
+    portrait = bust()
+    backdrop = Backdrop.build(portrait)
+    assert backdrop is not None
+    still = as_array(portrait.image)
+    moved = places(portrait)
+    moved[..., 0] += 4  # everything four pixels to the left, the wall too
+    frame = np.roll(still, -4, axis=1)
+    backdrop.lay(frame, moved)
+    wall, head = np.s_[20:60, 4:24], np.s_[60:76, 60:72]
+    assert np.abs(frame[wall] - still[wall]).max() < 0.02
+    assert np.array_equal(frame[head], np.roll(still, -4, axis=1)[head])
+
+
+def test_bodies_are_never_cut_from_what_is_behind_them() -> None:
+    portrait = bust()
+    backdrop = Backdrop.build(portrait)
+    assert backdrop is not None
+    frame = np.full_like(as_array(portrait.image), 0.123)
+    backdrop.lay(frame, places(portrait))
+    assert (frame[backdrop.rows + 1 :] == np.float32(0.123)).all()
+
+
+def test_a_face_that_fills_the_picture_has_nothing_behind_it() -> None:
+    close = dataclasses.replace(
+        bust(), image=bust().image[:, 52:88, 56:80], face_box=torch.tensor([0.0, 0.0, 24.0, 36.0])
+    )
+    assert Backdrop.build(close) is None
