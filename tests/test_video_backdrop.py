@@ -91,3 +91,16 @@ def test_a_face_that_fills_the_picture_has_nothing_behind_it() -> None:
         bust(), image=bust().image[:, 52:88, 56:80], face_box=torch.tensor([0.0, 0.0, 24.0, 36.0])
     )
     assert Backdrop.build(close) is None
+
+
+def test_what_a_turning_head_uncovers_is_the_plate_and_not_paint() -> None:
+    portrait = bust()
+    backdrop = Backdrop.build(portrait)
+    assert backdrop is not None
+    behind = backdrop.behind(places(portrait))
+    assert float(behind[30, 8, 0]) == 1.0
+    assert float(behind[70, 68, 0]) == 0.0
+    assert not behind[backdrop.rows :].any()
+    moved = places(portrait)
+    moved[..., 0] += 4
+    assert float(backdrop.behind(moved)[30, 88 - 2, 0]) > 0.9  # was hair, is wall now

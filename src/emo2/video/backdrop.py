@@ -17,6 +17,8 @@ from emo2.video.layer_paint import smooth_fill
 
 MARGIN, FEATHER = 0.05, 0.07
 """Around the person: what surely moves with it, and over which it fades; in face heights."""
+EDGE = 0.015
+"""Softness of the person's own edge, in face heights."""
 ENDS = (0.0, 0.45)
 """Below the chin the plate fades out, between these, in face heights: bodies are not cut from what is behind them."""
 HEAD_PIXELS = 80.0
@@ -40,6 +42,8 @@ class Backdrop:
     """The photo without the person, in [-1, 1]."""
     held: Float32[np.ndarray, "h w"]
     """0 where the plate shows in the photo itself, 1 where whatever is there moves."""
+    person: Float32[np.ndarray, "h w"]
+    """1 on the person, with a narrow soft edge: only there may a network's paint stand for what the photo hides."""
     here: Float32[np.ndarray, "h w"]
     """1 where the plate may show at all."""
     rows: int
@@ -71,9 +75,19 @@ class Backdrop:
         return Backdrop(
             plate=_painted_out(photo, sure > 0.5),
             held=held,
+            person=cv2.GaussianBlur(_grown(person, EDGE * tall), (0, 0), EDGE * tall),
             here=np.ascontiguousarray(here, np.float32),
             rows=max(rows, 1),
         )
+
+    def behind(self, places: Float32[np.ndarray, "h w 2"]) -> Float32[np.ndarray, "h w 1"]:
+        """1 where the plate, not paint, stands for what the moved photo hides; for every row of the picture."""
+        part = slice(0, self.rows)
+        x, y = (np.ascontiguousarray(places[part, :, k]) for k in (0, 1))
+        person = cv2.remap(self.person, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        found = np.zeros((*places.shape[:2], 1), np.float32)
+        found[part] = ((1.0 - person) * self.here[part])[..., None]
+        return found
 
     def lay(
         self,
@@ -115,9 +129,10 @@ def head_mask(
     )
     ellipse(cv2.GC_FGD, 1.0)
     models = np.zeros((2, 1, 65), np.float64)
+    whole = (0, 0, small.shape[1], small.shape[0])
     mask = trimap.copy()
     cv2.setRNGSeed(0)  # GrabCut draws its first clusters at random
-    cv2.grabCut(small, mask, None, models[0], models[1], 3, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(small, mask, whole, models[0], models[1], 3, cv2.GC_INIT_WITH_MASK)
     found = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
     size = (pixels.shape[1], pixels.shape[0])
     return (cv2.resize(found, size, interpolation=cv2.INTER_LINEAR) > 0.3).astype(np.float32)

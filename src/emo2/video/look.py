@@ -63,12 +63,17 @@ class Look:
         flow = self.composer.flow(flows)
         laid, free = lay_windows(windows, number, flow)
         frame = self.composer.warp(flow)
+        backdrop, behind = self.backdrop, None
+        places = self.composer.places + flow
+        if backdrop is not None:
+            behind = backdrop.plate, backdrop.behind(places)
         for index, view in enumerate(painted):
-            self.composer.paint(frame, index, view.paint[number], view.alpha[number], free)
+            paint, alpha = view.paint[number], view.alpha[number]
+            self.composer.paint(frame, index, paint, alpha, free, behind)
         for window in laid:
             window.paint_on(frame)
-        if self.backdrop is not None:
-            self.backdrop.lay(frame, self.composer.places + flow)
+        if backdrop is not None:
+            backdrop.lay(frame, places)
         return frame, flow
 
     def last_frames(

@@ -176,8 +176,12 @@ class Composer:
         paint: Tensor,
         alpha: Tensor,
         free: Float32[np.ndarray, "h w 1"] | None = None,
+        behind: tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 1"]] | None = None,
     ) -> None:
-        """Lay one view's paint (3 s s) over the frame where its alpha (1 s s) is, by the share that is `free`."""
+        """Lay one view's paint (3 s s) over the frame where its alpha (1 s s) is, by the share that is `free`.
+
+        `behind`: a picture that takes the paint's place, by its share.
+        """
         window = self.windows[index]
         if float(alpha.max()) < 0.01:
             return
@@ -186,8 +190,12 @@ class Composer:
         share = both[..., 3:] * window.weight[..., None]
         if free is not None:
             share = share * free[window.rows, window.columns]
+        colours = both[..., :3]
+        if behind is not None:
+            picture, instead = (z[window.rows, window.columns] for z in behind)
+            colours = colours + (picture - colours) * instead
         part = frame[window.rows, window.columns]
-        part += (both[..., :3] - part) * share
+        part += (colours - part) * share
 
     @staticmethod
     def _grow(cells: np.ndarray, window: Window) -> np.ndarray:
