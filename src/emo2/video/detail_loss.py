@@ -21,7 +21,7 @@ from emo2.video.details import (
     to_window,
     window_weight,
 )
-from emo2.video.examples import FACE_ACTIONS, FACE_VIEW, Examples, is_still
+from emo2.video.examples import FACE_ACTIONS, FACE_VIEW, UNITS, Examples, is_still
 from emo2.video.painter import slopes
 
 AROUND = 3
@@ -85,9 +85,13 @@ def detail_losses(details: Details, batch: Examples, field: Field) -> dict[str, 
         with torch.autocast(batch.frames.device.type, enabled=False):
             window = cut_windows(batch, field, placement, side)
             photo = cut_window(batch.reference, placement.places(side))
-        made = network(network.look(photo), window.given, placement.actions(actions))
+        look = network.look(photo)
+        made = network(look, window.given, placement.actions(actions))
+        own = placement.actions(batch.reference_actions[:, None])[:, 0]
         with torch.autocast(batch.frames.device.type, enabled=False):
-            for name, term in window_losses(made, window, share).items():
+            terms = window_losses(made, window, share)
+            terms["own"] = own_loss(look.own.float(), own) * share.amax()
+            for name, term in terms.items():
                 totals[name] = totals.get(name, torch.zeros((), device=term.device)) + term
     return {f"detail_{name}": term for name, term in totals.items()}
 
@@ -99,6 +103,11 @@ def show(made: Detail, window: Windows) -> tuple[Tensor, Tensor]:
     flow = given + to_view(made.flow.flatten(0, 1).float(), axes)
     moved = cut_window(window.reference, window.places + rearrange(flow, "n c y x -> n y x c"))
     return moved, torch.lerp(moved, made.paint.flatten(0, 1), made.alpha.flatten(0, 1))
+
+
+def own_loss(found: Float[Tensor, "b 52"], own: Float[Tensor, "b 52"]) -> Tensor:
+    """How far the photo's own face actions were read wrongly."""
+    return 0.2 * (found - own / UNITS[:FACE_ACTIONS].to(own)).abs().mean()
 
 
 def focus(side: int) -> Float[Tensor, "1 1 s s"]:

@@ -95,7 +95,9 @@ class WindowLook:
     middle: Float[Tensor, "b d _ _"]
     coarse: Float[Tensor, "b e _ _"]
     basis: Float[Tensor, "b k _ _"]
-    """Flow of every action and of none."""
+    """Flow of none, of every action, and of every action's difference to the photo's own."""
+    own: Float[Tensor, "b 52"]
+    """The photo's own face actions, as far as the window tells them, in `UNITS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,6 @@ class DetailNet(nn.Module):
         super().__init__()
         fine, middle, coarse = config.widths
         self.fold = config.fold
-        conditions = FACE_ACTIONS
         pixels = self.fold**2
         self.look_in = nn.Conv2d(5 * pixels, fine, 3, padding=1)
         self.look_down1 = nn.Conv2d(fine, middle, 3, 2, padding=1)
@@ -127,9 +128,10 @@ class DetailNet(nn.Module):
         self.look_mix2 = nn.Conv2d(coarse, coarse, 3, padding=1)
         self.look_up1 = nn.Conv2d(coarse + middle, middle, 3, padding=1)
         self.look_up0 = nn.Conv2d(middle + fine, fine, 3, padding=1)
-        self.basis = zeroed(nn.Conv2d(fine, 2 * (1 + FACE_ACTIONS), 3, padding=1))
+        self.basis = zeroed(nn.Conv2d(fine, 2 * (1 + 2 * FACE_ACTIONS), 3, padding=1))
+        self.own = nn.Sequential(nn.Linear(coarse, 96), nn.SiLU(), nn.Linear(96, FACE_ACTIONS))
         self.code = nn.Sequential(
-            nn.Linear(conditions, 96), nn.SiLU(), nn.Linear(96, 96), nn.SiLU()
+            nn.Linear(2 * FACE_ACTIONS, 96), nn.SiLU(), nn.Linear(96, 96), nn.SiLU()
         )
         self.blocks2 = nn.ModuleList(PaintBlock(coarse, 96) for _ in range(2))
         self.up1 = nn.Conv2d(coarse + middle, middle, 3, padding=1)
@@ -149,9 +151,10 @@ class DetailNet(nn.Module):
         fine = F.silu(self.look_in(inputs))
         middle = F.silu(self.look_mix1(F.silu(self.look_down1(fine))))
         coarse = F.silu(self.look_mix2(F.silu(self.look_down2(middle))))
+        own = self.own(coarse.mean((2, 3)))
         middle = F.silu(self.look_up1(torch.cat([_double(coarse), middle], dim=1)))
         fine = F.silu(self.look_up0(torch.cat([_double(middle), fine], dim=1)))
-        return WindowLook(fine=fine, middle=middle, coarse=coarse, basis=self.basis(fine))
+        return WindowLook(fine=fine, middle=middle, coarse=coarse, basis=self.basis(fine), own=own)
 
     def forward(
         self,
@@ -159,10 +162,15 @@ class DetailNet(nn.Module):
         given: Float[Tensor, "b f 3 s s"],
         actions: Float[Tensor, "b f 52"],
     ) -> Detail:
-        """`given`: what the expectation says of the window: flow (in windows' half sides) and visibility."""
+        """`given`: what the expectation says of the window: flow (in windows' half sides) and visibility.
+
+        The actions are told twice, as they are and against the photo's own: a smile that the photo has already
+        is then nothing to do, and lips that it has apart are something to close.
+        """
         batch, count = given.shape[:2]
         given = rearrange(given, "b f c h w -> (b f) c h w")
-        units = (actions / UNITS[:FACE_ACTIONS].to(actions)).flatten(0, 1)
+        units = actions / UNITS[:FACE_ACTIONS].to(actions)
+        units = torch.cat([units, units - look.own[:, None].to(units)], dim=-1).flatten(0, 1)
         code = self.code(units)
         fine, middle, x = (
             repeat(z, "b c h w -> (b f) c h w", f=count)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from emo2.signals import Appearance
+from emo2.signals import Appearance, Portrait
 from emo2.video.backdrop import Backdrop
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
 from emo2.video.layers import Layers
@@ -51,6 +51,16 @@ class Look:
     """Arms and hands, where the photo has any that can be moved."""
     backdrop: Backdrop | None = None
     """What stands behind the head, where anything of it is seen."""
+
+    @staticmethod
+    def of(portrait: Portrait, views: tuple[ViewLook, ...]) -> Look:
+        """The views of a portrait, and what is cut from it."""
+        return Look(
+            views=views,
+            composer=Composer(portrait.image, [look.view for look in views]),
+            layers=Layers.build(portrait),
+            backdrop=Backdrop.build(portrait),
+        )
 
     def compose(
         self,

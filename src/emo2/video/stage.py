@@ -18,7 +18,6 @@ from emo2.diffusion import NoiseProcess, final, sample
 from emo2.nn import quick, speed_code
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
-from emo2.video.backdrop import Backdrop
 from emo2.video.codec import Field, RelativeCodec
 from emo2.video.detail_layers import (
     CarriedWindow,
@@ -38,7 +37,6 @@ from emo2.video.examples import (
     known_of,
 )
 from emo2.video.face_table import TableFit
-from emo2.video.layers import Layers
 from emo2.video.look import Look, Seen, ViewLook
 from emo2.video.painter import Painter, losses_on_squares, prepare
 from emo2.video.prior import (
@@ -51,7 +49,7 @@ from emo2.video.prior import (
 )
 from emo2.video.script import DrawMaps, Script, dequantise
 from emo2.video.unet import Features, FrameConditions, UNet, audio_tokens
-from emo2.video.views import Composer, View, as_frames, choose_views, face_marks
+from emo2.video.views import View, as_frames, choose_views, face_marks
 
 PARTS = ("prior", "painter", "details", "denoiser")
 WITHHELD = 0.5
@@ -132,13 +130,7 @@ class VideoStage(nn.Module):
                     view=view, image=image, marks=marks, appearance=appearance, windows=windows
                 )
             )
-        composer = Composer(portrait.image, views)
-        return Look(
-            views=tuple(looks),
-            composer=composer,
-            layers=Layers.build(portrait),
-            backdrop=Backdrop.build(portrait),
-        )
+        return Look.of(portrait, tuple(looks))
 
     def loss(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
         """Every term of the parts that are being trained, by name, and their sum as `loss`."""
