@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from emo2.config import UNetConfig
 from emo2.nn import speed_code
 from emo2.video.blocks import TemporalBlock
-from emo2.video.unet import FrameConditions, UNet, audio_tokens
+from emo2.video.conditions import FrameConditions, audio_tokens
+from emo2.video.unet import UNet
 
 PLAIN = UNetConfig(
     in_channels=4,

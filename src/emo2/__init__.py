@@ -15,11 +15,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emo2.config import PRESETS, Config
+    from emo2.config import Config
     from emo2.errors import UserError
     from emo2.media import read_photo, read_voice
     from emo2.pipeline import Models, Options, animate, load
     from emo2.portrait import find
+    from emo2.presets import PRESETS
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "PRESETS": "config",
+    "PRESETS": "presets",
     "Config": "config",
     "Models": "pipeline",
     "Options": "pipeline",

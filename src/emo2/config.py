@@ -1,4 +1,4 @@
-"""Every size in the system: frozen dataclasses, and the presets as values of one type."""
+"""Every size in the system, as frozen dataclasses, and the compact preset; the others are in `presets.py`."""
 
 from __future__ import annotations
 
@@ -47,11 +47,13 @@ class MotionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """One U-Net; reference network and denoiser are two values of it (design §6)."""
+    """One U-Net; reference network and denoiser are two values of it (design §6, docs/checkpoints.md)."""
 
     in_channels: int
     out_channels: int
+    """0: a reference network of which only the features are wanted; it ends without a head."""
     widths: tuple[int, ...] = (64, 96, 128)
+    """Of the levels; none at all: there is no such network."""
     layers: int = 1
     """Residual blocks a level on the way down; one more on the way up, as in SD 1.5."""
     attention: tuple[bool, ...] = (False, True, True)
@@ -60,12 +62,35 @@ class UNetConfig:
     groups: int = 16
     stem: tuple[int, ...] = ()
     """Stride-2 convolutions before the first level: pixels to the latent grid. Empty: conv_in alone."""
+    feature: Literal["self", "context"] = "self"
+    """What a site puts out: the normalised input of its self-attention, or of its context attention (V-Express)."""
     reference: Literal["concat", "cross"] | None = None
+    reference_weight: float = 1.0
+    """Of the reference attention's output, mode `cross`."""
+    unread_bias: bool = False
+    """Rows that read no reference still get the reference attention's bias: what an all-zero reference gives."""
+    context_width: int = 0
+    """Width of a context token (picture, face or text), the same for a whole clip; 0: no context attention."""
     audio_width: int = 0
     """Width of an audio token; 0: no audio attention."""
+    audio_weight: float = 1.0
+    """Of the audio attention's output, inside the spatial block."""
     audio_window: int = 2
     """m: frames f-m..f+m join as audio tokens (EMO §B2)."""
+    audio_blocks: tuple[int, ...] = ()
+    """Inner widths, site by site, of audio transformers with one masked branch a region (Hallo); empty: audio
+    attention inside the spatial blocks."""
+    regions: int = 0
+    """Branches of an audio transformer: the whole picture, the face, the lips."""
     temporal: bool = False
+    temporal_idle: bool = False
+    """The temporal modules of levels without spatial attention are there, and stay idle (Hallo's weights)."""
+    motion_in_middle_only: bool = False
+    """Motion frames and region weights reach the middle level alone (Hallo in evaluation mode: an accident)."""
+    motion_is_normed: bool = False
+    """Motion frames' features pass the temporal module's GroupNorm too (Hallo)."""
+    max_frames: int = 0
+    """Positions the temporal modules were trained for, motion frames included; 0: any number."""
     condition_width: int = 0
     """Width of a per-frame condition vector added to the time embedding (hints); 0: none."""
     speed_buckets: int = 0
@@ -73,9 +98,61 @@ class UNetConfig:
     """Channels of the guidance maps; 0: no guidance encoder."""
     guidance_widths: tuple[int, ...] = (8, 16, 32)
     """Widths of the guidance encoder; each after the first halves the maps."""
+    guidance_split: tuple[int, ...] = ()
+    """Channels of each map where every map has an encoder of its own; empty: one encoder for all."""
+    guidance_heads: int = 0
+    """Heads of a guidance encoder that puts out one feature a level (AniPortrait); 0: one feature."""
+    guidance_head_width: int = 0
+    guidance_batch_norm: bool = False
+    """Such an encoder normalises by the statistics of the frames at hand, not by the stored ones (AniPortrait)."""
     hand_confidence: bool = False
+    out_norm: bool = True
+    """Whether a norm stands before the last convolution (V-Express's reference network has none)."""
     out_kernel: int = 3
     """Side of the last convolution (a motion basis has thousands of channels: 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensConfig:
+    """A small network that makes tokens for attention of features of another kind."""
+
+    kind: Literal["none", "face", "stack", "perceiver"] = "none"
+    """`face`: an embedding to tokens; `stack`: neighbouring rows of several layers, flattened; `perceiver`: learned
+    queries look at neighbouring rows."""
+    inputs: int = 0
+    """Width of a feature row."""
+    rows: int = 1
+    """Neighbouring rows that count for a frame."""
+    layers: int = 1
+    """Layers a row."""
+    hidden: int = 0
+    """Inner width."""
+    depth: int = 0
+    """Blocks of a perceiver."""
+    heads: int = 0
+    head_width: int = 0
+    tokens: int = 0
+    """Tokens that come out."""
+    width: int = 0
+    """Width of a token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HabitsConfig:
+    """What a family of public checkpoints does around its network; its weights may expect it (docs/checkpoints.md)."""
+
+    reference_context: Literal["none", "context", "zero"] = "none"
+    """What the reference network's context attention sees: the film's own tokens, or one zero token."""
+    empty_context: Literal["zero", "face"] = "zero"
+    """Context of guidance's unconditional half: zeros, or the tokens of a face embedding of zeros."""
+    keeps_guidance: bool = False
+    """The unconditional half sees the guidance maps too, rather than a feature of zeros."""
+    half_reference: bool = False
+    """Reference features are rounded to half precision. The originals do so; better without."""
+    mixed_context: bool = False
+    """Rows of the reference pass take the halves' context in turn, whatever half they are of (Hallo: an accident)."""
+    alternating_reference: bool = False
+    """Frames of the conditional half read both halves' reference in turn (Hallo: an accident)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +190,11 @@ class VideoConfig:
     denoiser: UNetConfig
     details: DetailConfig | None = None
     """Windows of mouth and eyes; None: none."""
+    face_tokens: TokensConfig = field(default_factory=TokensConfig)
+    """Face embedding to context tokens."""
+    audio_tokens: TokensConfig = field(default_factory=TokensConfig)
+    """Speech features to audio tokens; `none`: features are tokens as they are."""
+    habits: HabitsConfig = field(default_factory=HabitsConfig)
     basis: int = 0
     """Learned functions of the conditions in the bilinear prior beside the conditions themselves; 0: no prior."""
     conditions: int = 64
@@ -179,8 +261,6 @@ COMPACT = Config(
         ),
     ),
 )
-
-PRESETS: dict[str, Config] = {c.name: c for c in (COMPACT,)}
 
 
 def to_json(config: Config) -> str:

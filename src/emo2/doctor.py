@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from emo2 import __version__, media, pipeline, weights
-from emo2.config import PRESETS
 from emo2.errors import UserError
 from emo2.portrait import find
+from emo2.presets import PRESETS
 
 _CLIPS = 3
 DEMO = weights.ASSETS / "demo"

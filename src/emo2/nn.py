@@ -7,10 +7,11 @@ config of their own.  Names follow the public U-Nets (`to_q`, `to_out`, GEGLU), 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -122,6 +123,29 @@ def attend(
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
+@dataclass(frozen=True)
+class Projected:
+    """A context's keys and values: projected once, attended to in many passes (`Attention.project`)."""
+
+    keys: Float[Tensor, "g m d"]
+    values: Float[Tensor, "g m d"]
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the keys."""
+        return self.keys.shape
+
+    def rows(self, order: Int[Tensor, " n"] | int) -> Projected:
+        """Of each row that looks at them: those of the rows that `order` names, or each row that many times."""
+        if isinstance(order, int):
+            if order == 1:
+                return self
+            return Projected(
+                self.keys.repeat_interleave(order, 0), self.values.repeat_interleave(order, 0)
+            )
+        return Projected(self.keys[order], self.values[order])
+
+
 class Attention(nn.Module):
     """Multi-head attention of `x` to itself or to a context of another width."""
 
@@ -137,36 +161,49 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_width or width, width, bias=bias)
         self.to_out = nn.Linear(width, width)
 
+    def project(self, context: Float[Tensor, "g m c"]) -> Projected:
+        """Keys and values of a context, to be given in its place."""
+        return Projected(self.to_k(context), self.to_v(context))
+
     def forward(
         self,
         x: Float[Tensor, "b n d"],
-        context: Float[Tensor, "b m c"] | None = None,
+        context: Float[Tensor, "g m c"] | Projected | None = None,
         *,
-        extra: Float[Tensor, "g u c"] | None = None,
+        extra: Float[Tensor, "e u c"] | Projected | None = None,
+        order: Int[Tensor, " b"] | None = None,
         mask: Tensor | None = None,
         turn: Rotary | None = None,
         context_turn: Rotary | None = None,
     ) -> Float[Tensor, "b n d"]:
         """`mask`: True (or 0) where attention is allowed, broadcast to (b, heads, n, m).
 
-        `extra` joins the context's tokens; each of its rows serves b/g consecutive rows of `x` (a clip's
-        frames share one reference), so that its keys and values are projected once a clip.
+        `extra` joins the context's tokens.  Context and extra may have fewer rows than `x`: each then serves
+        as many consecutive rows of `x` (a clip's frames share one reference), so that its keys and values are
+        projected once; `order` names for every row of `x` the row of `extra` (or else of `context`) it looks at.
         """
-        source = x if context is None else context
         split = "b n (heads d) -> b heads n d"
         q = rearrange(self.to_q(x), split, heads=self.heads)
-        keys, values = self.to_k(source), self.to_v(source)
+        given = self._rows(
+            x if context is None else context, x, None if extra is not None else order
+        )
         if extra is not None:
-            times = x.shape[0] // extra.shape[0]
-            keys = torch.cat((keys, self.to_k(extra).repeat_interleave(times, 0)), dim=1)
-            values = torch.cat((values, self.to_v(extra).repeat_interleave(times, 0)), dim=1)
-        k = rearrange(keys, split, heads=self.heads)
-        v = rearrange(values, split, heads=self.heads)
+            joined = self._rows(extra, x, order)
+            given = Projected(
+                torch.cat((given.keys, joined.keys), dim=1),
+                torch.cat((given.values, joined.values), dim=1),
+            )
+        k = rearrange(given.keys, split, heads=self.heads)
+        v = rearrange(given.values, split, heads=self.heads)
         if turn is not None:
             q = rotate(q, turn)
             k = rotate(k, turn if context_turn is None else context_turn)
         mixed = attend(q, k, v, mask)
         return self.to_out(rearrange(mixed, "b heads n d -> b n (heads d)"))
+
+    def _rows(self, context: Tensor | Projected, x: Tensor, order: Tensor | None) -> Projected:
+        projected = context if isinstance(context, Projected) else self.project(context)
+        return projected.rows(x.shape[0] // projected.shape[0] if order is None else order)
 
 
 class FeedForward(nn.Module):

@@ -19,9 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from emo2 import weights
-from emo2.config import PRESETS, Config
+from emo2.config import Config
 from emo2.curve import LossCurve
 from emo2.errors import UserError
+from emo2.presets import PRESETS
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emo2.config import PRESETS, Config, from_json, to_json
+from emo2.config import Config, from_json, to_json
 from emo2.errors import UserError
+from emo2.presets import PRESETS
 
 FORMAT = 1
 PARTS = ("speech_motion", "video", "finder")

@@ -1,4 +1,4 @@
-"""The blocks of stage 2's U-Net: residual, spatial with reference and audio, temporal with motion frames.
+"""The blocks of stage 2's U-Net: residual, spatial with reference and audio, audio by regions, temporal.
 
 The topology is Stable Diffusion 1.5's with AnimateDiff's temporal modules (EMO §3.2, design §6), so that public
 checkpoints map onto it name by name.  Frames are folded into the batch, frame fastest, for all spatial work;
@@ -7,7 +7,6 @@ only `TemporalBlock` mixes frames.
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
@@ -16,7 +15,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emo2.nn import Attention, FeedForward, zeroed
+from emo2.config import UNetConfig
+from emo2.errors import UserError
+from emo2.nn import Attention, FeedForward, Projected, zeroed
+from emo2.video.conditions import SiteReference
 
 RESIDUAL_EPS = 1e-5
 TRANSFORMER_EPS = 1e-6
@@ -51,52 +53,135 @@ class ResidualBlock(nn.Module):
 
 
 class SpatialBlock(nn.Module):
-    """Spatial self-attention with the reference, then audio attention, then the feed-forward (EMO §3.2).
+    """Spatial self-attention with the reference, then context, then audio, then the feed-forward (EMO §3.2).
 
     `concat`: the reference's normalised tokens join keys and values of the self-attention.  `cross`: a
     reference-attention of its own follows the self-attention (EMO).
     """
 
-    def __init__(
-        self, width: int, heads: int, groups: int, *, reference: str | None, audio_width: int
-    ) -> None:
+    def __init__(self, config: UNetConfig, width: int, *, inner: int | None = None) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, width, eps=TRANSFORMER_EPS)
-        self.proj_in = nn.Conv2d(width, width, 1)
+        outer, width = width, inner or width
+        heads = config.heads
+        self.norm = nn.GroupNorm(config.groups, outer, eps=TRANSFORMER_EPS)
+        self.proj_in = nn.Conv2d(outer, width, 1)
         self.norm1 = nn.LayerNorm(width)
         self.self_attention = Attention(width, heads)
-        self.crosses = reference == "cross"
+        self.crosses = config.reference == "cross"
+        self.reference_weight = config.reference_weight
+        self.unread_bias = config.unread_bias
         if self.crosses:
             self.reference_norm = nn.LayerNorm(width)
             self.reference_attention = Attention(width, heads)
-        self.hears = audio_width > 0
+        self.has_context = config.context_width > 0
+        if self.has_context:
+            self.context_norm = nn.LayerNorm(width)
+            self.context_attention = Attention(width, heads, context_width=config.context_width)
+        self.shows_context = config.feature == "context"
+        self.hears = config.audio_width > 0 and not config.audio_blocks
+        self.audio_weight = config.audio_weight
         if self.hears:
             self.norm2 = nn.LayerNorm(width)
-            self.audio_attention = Attention(width, heads, context_width=audio_width)
+            self.audio_attention = Attention(width, heads, context_width=config.audio_width)
         self.norm3 = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, gated=True)
-        self.proj_out = nn.Conv2d(width, width, 1)
+        self.proj_out = nn.Conv2d(width, outer, 1)
 
     def forward(
         self,
         x: Float[Tensor, "n c h w"],
         *,
         audio: Float[Tensor, "n t a"] | None = None,
-        reference: Float[Tensor, "g u c"] | None = None,
-    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n hw c"]]:
-        """The block's output and the site's feature: the normalised input of its self-attention."""
+        context: Float[Tensor, "k s e"] | None = None,
+        reference: SiteReference | None = None,
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n hw d"]]:
+        """The block's output and the site's feature: the normalised input of its self- (or context) attention."""
         height = x.shape[-2]
         y = rearrange(self.proj_in(self.norm(x)), "n c h w -> n (h w) c")
         feature = self.norm1(y)
-        y = y + self.self_attention(feature, extra=None if self.crosses else reference)
+        y = y + self._attend_to_self(feature, None if self.crosses else reference)
         if self.crosses and reference is not None:
-            repeats = y.shape[0] // reference.shape[0]
-            tokens = reference.repeat_interleave(repeats, 0)
-            y = y + self.reference_attention(self.reference_norm(y), tokens)
+            y = y + self._attend_to_reference(y, reference)
+        if self.has_context and context is not None:
+            looking = self.context_norm(y)
+            feature = looking if self.shows_context else feature
+            y = y + self.context_attention(looking, context)
         if self.hears and audio is not None:
-            y = y + self.audio_attention(self.norm2(y), audio)
+            y = y + self.audio_weight * self.audio_attention(self.norm2(y), audio)
         y = y + self.feed_forward(self.norm3(y))
         return x + self.proj_out(rearrange(y, "n (h w) c -> n c h w", h=height)), feature
+
+    def project_reference(self, feature: Float[Tensor, "g u c"]) -> Projected:
+        """Keys and values of a site's reference feature, once for all passes."""
+        attention = self.reference_attention if self.crosses else self.self_attention
+        return attention.project(feature)
+
+    def _attend_to_self(self, z: Tensor, reference: SiteReference | None) -> Tensor:
+        if reference is None:
+            return self.self_attention(z)
+        unread = reference.unread
+        reads = self.self_attention(z[unread:], extra=reference.tokens, order=reference.order)
+        return reads if not unread else torch.cat([self.self_attention(z[:unread]), reads])
+
+    def _attend_to_reference(self, y: Tensor, reference: SiteReference) -> Tensor:
+        unread = reference.unread
+        looking = self.reference_norm(y[unread:])
+        reads = self.reference_attention(looking, reference.tokens, order=reference.order)
+        if unread:
+            nothing = torch.zeros_like(y[:unread])
+            if self.unread_bias:
+                nothing = nothing + self.reference_attention.to_out.bias
+            reads = torch.cat([nothing, reads])
+        return self.reference_weight * reads
+
+
+class AudioBlock(nn.Module):
+    """Spatial self-attention, then audio attention with a branch for every region of the picture (Hallo §3.2).
+
+    The inner width may be narrower than the level's.
+    """
+
+    def __init__(self, config: UNetConfig, width: int, inner: int) -> None:
+        super().__init__()
+        heads = config.heads
+        self.norm = nn.GroupNorm(config.groups, width, eps=TRANSFORMER_EPS)
+        self.proj_in = nn.Conv2d(width, inner, 1)
+        self.norm1 = nn.LayerNorm(inner)
+        self.self_attention = Attention(inner, heads)
+        self.norm2 = nn.LayerNorm(inner)
+        self.audio_attentions = nn.ModuleList(
+            Attention(inner, heads, context_width=config.audio_width) for _ in range(config.regions)
+        )
+        self.mixes = nn.ModuleList(
+            zeroed(nn.Conv2d(inner, inner, 1)) for _ in range(config.regions)
+        )
+        self.norm3 = nn.LayerNorm(inner)
+        self.feed_forward = FeedForward(inner, gated=True)
+        self.proj_out = nn.Conv2d(inner, width, 1)
+
+    def forward(
+        self,
+        x: Float[Tensor, "n c h w"],
+        audio: Float[Tensor, "n t a"],
+        *,
+        regions: Float[Tensor, "n r hw"] | None,
+        weights: tuple[float, ...],
+    ) -> Float[Tensor, "n c h w"]:
+        """`regions`: where each branch counts; None: everywhere."""
+        height = x.shape[-2]
+        y = rearrange(self.proj_in(self.norm(x)), "n c h w -> n (h w) c")
+        y = y + self.self_attention(self.norm1(y))
+        z = self.norm2(y)
+        for branch, (attention, mix) in enumerate(
+            zip(self.audio_attentions, self.mixes, strict=True)
+        ):
+            heard = attention(z, audio)
+            if regions is not None:
+                heard = heard * regions[:, branch, :, None]
+            heard = rearrange(heard, "n (h w) c -> n c h w", h=height)
+            y = y + weights[branch] * rearrange(mix(heard), "n c h w -> n (h w) c")
+        y = y + self.feed_forward(self.norm3(y))
+        return x + self.proj_out(rearrange(y, "n (h w) c -> n c h w", h=height))
 
 
 class TemporalBlock(nn.Module):
@@ -106,13 +191,16 @@ class TemporalBlock(nn.Module):
     output projection starts at zero, so that a new block leaves every frame of the image model as it is.
     """
 
-    def __init__(self, width: int, heads: int, groups: int, *, speed_width: int) -> None:
+    def __init__(self, config: UNetConfig, width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, width, eps=TRANSFORMER_EPS)
+        self.norm = nn.GroupNorm(config.groups, width, eps=TRANSFORMER_EPS)
+        self.norms_motion = config.motion_is_normed
+        self.max_frames = config.max_frames
         self.proj_in = nn.Linear(width, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.attentions = nn.ModuleList(Attention(width, heads) for _ in range(2))
-        self.speed = zeroed(nn.Linear(speed_width, width)) if speed_width else None
+        self.attentions = nn.ModuleList(Attention(width, config.heads) for _ in range(2))
+        speeds = config.speed_buckets * (2 * config.audio_window + 1)
+        self.speed = zeroed(nn.Linear(speeds, width)) if speeds else None
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, gated=True)
         self.proj_out = zeroed(nn.Linear(width, width))
@@ -124,17 +212,16 @@ class TemporalBlock(nn.Module):
         motion: Float[Tensor, "b m hw c"] | None = None,
         speed: Float[Tensor, "b f s"] | None = None,
     ) -> Float[Tensor, "b f c h w"]:
+        """`speed`: the code of frames f-m..f+m, joined."""
         batch, frames, _, height, _ = x.shape
         y = self.norm(rearrange(x, "b f c h w -> (b f) c h w"))
         y = rearrange(y, "(b f) c h w -> (b h w) f c", b=batch)
         before = 0
         if motion is not None:
             before = motion.shape[1]
-            y = torch.cat([rearrange(motion, "b m n c -> (b n) m c"), y], dim=1)
+            y = torch.cat([self._motion(motion), y], dim=1)
         y = self.proj_in(y)
-        shift = sinusoids(torch.arange(float(before + frames), device=y.device), y.shape[-1]).to(
-            y.dtype
-        )[None]
+        shift = self._positions(before + frames, y)
         if self.speed is not None and speed is not None:
             pace = F.pad(self.speed(speed), (0, 0, before, 0))
             shift = shift + pace.repeat_interleave(y.shape[0] // batch, 0)
@@ -145,27 +232,21 @@ class TemporalBlock(nn.Module):
         y = self.proj_out(y[:, before:])
         return x + rearrange(y, "(b h w) f c -> b f c h w", b=batch, h=height)
 
+    def _motion(self, motion: Float[Tensor, "b m hw c"]) -> Float[Tensor, "bhw m c"]:
+        batch = motion.shape[0]
+        if self.norms_motion:
+            motion = rearrange(
+                self.norm(rearrange(motion, "b m n c -> (b m) c n")),
+                "(b m) c n -> b m n c",
+                b=batch,
+            )
+        return rearrange(motion, "b m n c -> (b n) m c")
 
-class GuidanceEncoder(nn.Module):
-    """Guidance maps to the first level's grid; the last convolution starts at zero (design §6, EMO's Face Locator).
-
-    Each width after the first halves the maps' size, as the pose guiders of the open relatives do.
-    """
-
-    def __init__(self, channels: int, widths: tuple[int, ...], out: int) -> None:
-        super().__init__()
-        self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1)
-        blocks: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(widths):
-            blocks += [
-                nn.Conv2d(inputs, inputs, 3, padding=1),
-                nn.Conv2d(inputs, outputs, 3, 2, padding=1),
-            ]
-        self.blocks = nn.ModuleList(blocks)
-        self.conv_out = zeroed(nn.Conv2d(widths[-1], out, 3, padding=1))
-
-    def forward(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d g k"]:
-        x = F.silu(self.conv_in(maps))
-        for block in self.blocks:
-            x = F.silu(block(x))
-        return self.conv_out(x)
+    def _positions(self, count: int, y: Tensor) -> Float[Tensor, "1 f c"]:
+        if self.max_frames and count > self.max_frames:
+            raise UserError(
+                f"{count} frames at once (motion frames included), but these weights know positions for "
+                f"{self.max_frames}; give shorter windows"
+            )
+        places = torch.arange(float(count), device=y.device)
+        return sinusoids(places, y.shape[-1]).to(y.dtype)[None]

@@ -19,6 +19,7 @@ from emo2.nn import quick, speed_code
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
 from emo2.video.codec import Field, RelativeCodec
+from emo2.video.conditions import Features, FrameConditions, audio_tokens
 from emo2.video.detail_layers import (
     CarriedWindow,
     carried,
@@ -48,7 +49,7 @@ from emo2.video.prior import (
     start_basis,
 )
 from emo2.video.script import DrawMaps, Script, dequantise
-from emo2.video.unet import Features, FrameConditions, UNet, audio_tokens
+from emo2.video.unet import UNet
 from emo2.video.views import View, as_frames, choose_views, face_marks
 
 PARTS = ("prior", "painter", "details", "denoiser")
@@ -72,8 +73,8 @@ class VideoStage(nn.Module):
         self.denoiser = UNet(config.denoiser)
         self.painter = Painter(config)
         self.details = Details(config.details) if config.details else None
-        start_basis(self.reference.conv_out, self.codec)
-        nn.init.zeros_(self.denoiser.conv_out.weight)
+        start_basis(self.reference.head, self.codec)
+        nn.init.zeros_(self.denoiser.head.weight)
         self.parts: tuple[str, ...] = PARTS
 
     def train_only(self, *parts: str) -> VideoStage:

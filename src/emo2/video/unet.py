@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,98 +17,70 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from emo2.config import UNetConfig
-from emo2.nn import TimeEmbedding, zeroed
-from emo2.video.blocks import GuidanceEncoder, ResidualBlock, SpatialBlock, TemporalBlock
+from emo2.nn import Projected, TimeEmbedding, zeroed
+from emo2.video.blocks import AudioBlock, ResidualBlock, SpatialBlock, TemporalBlock
+from emo2.video.conditions import Features, FrameConditions, Passing, Reference
+from emo2.video.guiders import guidance_encoder
 
-Features = tuple[Float[Tensor, "b _ _ _"], ...]
-"""One tensor per spatial attention: normalised tokens of every frame."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameConditions:
-    """What is known of each frame of the clip; every part may be missing."""
-
-    audio: Float[Tensor, "b f n a"] | None = None
-    """Audio tokens: the feature rows of frames f-m..f+m, layer by layer (`audio_tokens`)."""
-    hints: Float[Tensor, "b f k"] | None = None
-    """Condition vector, added to the time embedding."""
-    speed: Float[Tensor, "b f s"] | None = None
-    """Speed buckets (`speed_code`)."""
-    maps: Float[Tensor, "b f c h w"] | None = None
-    """Guidance maps, at 2^(len(guidance_widths)-1) times the latent grid."""
-    confidence: Float[Tensor, "b f 2"] | None = None
-    """How much each hand of the guidance maps is to be believed, 0..1."""
-
-    def part(self, part: slice, guidance: FrameConditions) -> FrameConditions:
-        """The conditions of some of the frames, with their guidance maps."""
-
-        def cut(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values[:, part]
-
-        return FrameConditions(
-            audio=cut(self.audio),
-            hints=cut(self.hints),
-            speed=cut(self.speed),
-            maps=guidance.maps,
-            confidence=guidance.confidence,
-        )
-
-
-def audio_tokens(values: Float[Tensor, "b f layers a"], window: int) -> Float[Tensor, "b f n a"]:
-    """Join the rows of frames f-m..f+m as tokens, borders repeated (EMO §3.2: A_gen(f), m = `window`)."""
-    frames = values.shape[1]
-    index = torch.arange(frames)[:, None] + torch.arange(-window, window + 1)
-    joined = values[:, index.clamp(0, frames - 1).to(values.device)]
-    return rearrange(joined, "b f m layers a -> b f (m layers) a")
+MIDDLE = -1
+"""The middle's level: as the last one, with attention if any level has it."""
 
 
 class Layer(nn.Module):
-    """One step of a level: residual block, spatial attention where the level has it, temporal module."""
+    """One step of a level: residual block, then, where the level has them: spatial attention, audio transformer,
+    temporal module."""
 
-    def __init__(self, config: UNetConfig, inputs: int, width: int, *, attends: bool) -> None:
+    def __init__(self, config: UNetConfig, inputs: int, level: int, *, audio_inner: int) -> None:
         super().__init__()
+        width = config.widths[level]
+        self.level = level
         self.residual = ResidualBlock(inputs, width, 4 * config.widths[0], config.groups)
-        self.spatial = spatial_block(config, width) if attends else None
-        self.temporal = temporal_block(config, width) if config.temporal else None
+        self.spatial = SpatialBlock(config, width) if _attends(config, level) else None
+        self.audio = AudioBlock(config, width, audio_inner) if audio_inner else None
+        self.temporal = TemporalBlock(config, width) if config.temporal else None
+        self.temporal_idle = config.temporal_idle and self.spatial is None
+        self.sees_motion = self.spatial is not None and (
+            level == MIDDLE or not config.motion_in_middle_only
+        )
 
-    def forward(self, x: Tensor, time: Tensor, clip: _Clip) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, clip: Passing) -> Tensor:
         x = self.residual(x, time)
-        features = None
         if self.spatial is not None:
-            x, features = clip.attend(self.spatial, x)
-        if self.temporal is not None:
-            x = clip.mix_frames(self.temporal, x, sees_motion=features is not None)
+            reference = clip.site_reference(x.shape[1])
+            x, feature = self.spatial(
+                x, audio=clip.audio, context=clip.context, reference=reference
+            )
+            clip.passed(feature)
+        if self.audio is not None and clip.audio is not None:
+            x = self.audio(
+                x,
+                clip.audio,
+                regions=clip.region(self.level, x.shape[0]),
+                weights=clip.region_weights if self.sees_motion else (1.0,) * len(self.audio.mixes),
+            )
+        if self.temporal is not None and not self.temporal_idle:
+            motion = clip.motion_feature(x) if self.sees_motion else None
+            frames = rearrange(x, "(b f) c h w -> b f c h w", f=clip.count)
+            frames = self.temporal(frames, motion=motion, speed=clip.speed)
+            x = rearrange(frames, "b f c h w -> (b f) c h w")
         return x
 
 
 class Middle(nn.Module):
     """The lowest level: residual block, spatial attention, temporal module, residual block."""
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig, *, audio_inner: int) -> None:
         super().__init__()
         width = config.widths[-1]
-        self.first = Layer(config, width, width, attends=any(config.attention))
+        self.first = Layer(config, width, MIDDLE, audio_inner=audio_inner)
         self.second = ResidualBlock(width, width, 4 * config.widths[0], config.groups)
 
-    def forward(self, x: Tensor, time: Tensor, clip: _Clip) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, clip: Passing) -> Tensor:
         return self.second(self.first(x, time, clip), time)
 
 
-def spatial_block(config: UNetConfig, width: int) -> SpatialBlock:
-    """A spatial block of the config's kind."""
-    return SpatialBlock(
-        width,
-        config.heads,
-        config.groups,
-        reference=config.reference,
-        audio_width=config.audio_width,
-    )
-
-
-def temporal_block(config: UNetConfig, width: int) -> TemporalBlock:
-    """A temporal block of the config's kind; its speed code is that of frames f-m..f+m."""
-    speed_width = config.speed_buckets * (2 * config.audio_window + 1)
-    return TemporalBlock(width, config.heads, config.groups, speed_width=speed_width)
+def _attends(config: UNetConfig, level: int) -> bool:
+    return any(config.attention) if level == MIDDLE else config.attention[level]
 
 
 class UNet(nn.Module):
@@ -128,46 +99,36 @@ class UNet(nn.Module):
         hints = config.condition_width
         self.hints = zeroed(nn.Linear(hints, 4 * widths[0])) if hints else None
         self.confidence = zeroed(nn.Linear(2, 4 * widths[0])) if config.hand_confidence else None
-        self.guidance = (
-            GuidanceEncoder(config.guidance_channels, config.guidance_widths, widths[0])
-            if config.guidance_channels
-            else None
-        )
+        self.guidance = guidance_encoder(config)
+        inner = iter(_audio_inner(config))
         self.down = nn.ModuleList()
         self.downsamplers = nn.ModuleList()
         skips = [widths[0]]
         for level, width in enumerate(widths):
             inputs = [widths[max(level - 1, 0)]] + [width] * (config.layers - 1)
-            attends = config.attention[level]
-            self.down.append(
-                nn.ModuleList(Layer(config, i, width, attends=attends) for i in inputs)
-            )
+            layers = [Layer(config, i, level, audio_inner=next(inner)) for i in inputs]
+            self.down.append(nn.ModuleList(layers))
             skips += [width] * config.layers
             if level + 1 < len(widths):
                 self.downsamplers.append(nn.Conv2d(width, width, 3, 2, padding=1))
                 skips.append(width)
-        self.middle = Middle(config)
+        self.middle = Middle(config, audio_inner=next(inner))
         self.up = nn.ModuleList()
         self.upsamplers = nn.ModuleList()
         current = widths[-1]
         for level in reversed(range(len(widths))):
-            layers = nn.ModuleList()
+            layers = []
             for _ in range(config.layers + 1):
-                layers.append(
-                    Layer(
-                        config,
-                        current + skips.pop(),
-                        widths[level],
-                        attends=config.attention[level],
-                    )
-                )
+                inputs = current + skips.pop()
+                layers.append(Layer(config, inputs, level, audio_inner=next(inner)))
                 current = widths[level]
-            self.up.append(layers)
+            self.up.append(nn.ModuleList(layers))
             if level:
                 self.upsamplers.append(nn.Conv2d(current, current, 3, padding=1))
-        self.norm_out = nn.GroupNorm(config.groups, widths[0], eps=1e-5)
-        kernel = config.out_kernel
-        self.conv_out = nn.Conv2d(widths[0], config.out_channels, kernel, padding=kernel // 2)
+        head, kernel = config.out_channels, config.out_kernel
+        has_norm = head and config.out_norm
+        self.norm_out = nn.GroupNorm(config.groups, widths[0], eps=1e-5) if has_norm else None
+        self.conv_out = nn.Conv2d(widths[0], head, kernel, padding=kernel // 2) if head else None
 
     def forward(
         self,
@@ -175,26 +136,61 @@ class UNet(nn.Module):
         time: Num[Tensor, " b"],
         *,
         frames: FrameConditions | None = None,
-        reference: Sequence[Float[Tensor, "b _ _"]] | None = None,
+        reference: Sequence[Float[Tensor, "_ _ _"]] | Reference | None = None,
         motion: Features | None = None,
-    ) -> tuple[Float[Tensor, "b f o _ _"], tuple[Tensor, ...]]:
-        """The network's output, and the features of its spatial attentions (all frames, in order of the sites)."""
+    ) -> tuple[Float[Tensor, "b f o _ _"], Features]:
+        """The network's output, and the features of its spatial attentions (all frames, in order of the sites).
+
+        A network that reads a reference keeps no features; one without a head puts out its last level.
+        """
         frames = frames or FrameConditions()
         batch, count = x.shape[:2]
-        clip = _Clip(self.config, count, frames, reference, motion)
+        clip = Passing(self.config, count, frames, reference, motion)
         embedding = self._embed(time, count, frames)
         y = rearrange(x, "b f c h w -> (b f) c h w")
         for conv in self.stem:
             y = F.silu(conv(y))
-        y = self.conv_in(y)
-        if self.guidance is not None and frames.maps is not None:
-            y = y + self.guidance(rearrange(frames.maps, "b f c h w -> (b f) c h w"))
-        y = self._down_and_up(y, embedding, clip)
+        y = self._down_and_up(self.conv_in(y), embedding, clip, self._guidance(frames, count))
         clip.finish()
-        y = self.conv_out(F.silu(self.norm_out(y)))
+        if self.conv_out is not None:
+            y = self.conv_out(F.silu(y if self.norm_out is None else self.norm_out(y)))
         return rearrange(y, "(b f) c h w -> b f c h w", b=batch), tuple(clip.features)
 
-    def _down_and_up(self, y: Tensor, embedding: Tensor, clip: _Clip) -> Tensor:
+    @property
+    def head(self) -> nn.Conv2d:
+        """The last convolution of a network that has one."""
+        assert self.conv_out is not None
+        return self.conv_out
+
+    def guide(self, maps: Float[Tensor, "b f c h w"]) -> tuple[Float[Tensor, "b f _ _ _"], ...]:
+        """Guidance maps encoded, for `FrameConditions.guidance`: once for many passes."""
+        if self.guidance is None:
+            raise ValueError("this network has no guidance encoder")
+        features = self.guidance(rearrange(maps, "b f c h w -> (b f) c h w"))
+        return tuple(rearrange(x, "(b f) c h w -> b f c h w", b=maps.shape[0]) for x in features)
+
+    def project(self, features: Sequence[Float[Tensor, "g _ _"]]) -> tuple[Projected, ...]:
+        """Keys and values of a reference's features, for `Reference.sites`: once for many passes."""
+        blocks = [layer.spatial for layer in self.modules() if isinstance(layer, Layer)]
+        blocks = [block for block in blocks if block is not None]
+        return tuple(b.project_reference(f) for b, f in zip(blocks, features, strict=True))
+
+    def _guidance(self, frames: FrameConditions, count: int) -> tuple[Tensor, ...]:
+        """What is added after the first convolution and behind the levels on the way down."""
+        if self.guidance is None:
+            return ()
+        features = frames.guidance
+        if features is None:
+            features = () if frames.maps is None else self.guide(frames.maps)
+        return tuple(
+            rearrange(x.expand(-1, count, -1, -1, -1), "b f c h w -> (b f) c h w") for x in features
+        )
+
+    def _down_and_up(
+        self, y: Tensor, embedding: Tensor, clip: Passing, guidance: tuple[Tensor, ...]
+    ) -> Tensor:
+        if guidance:
+            y = y + guidance[0]
         skips = [y]
         for level, layers in enumerate(self.down):
             for layer in _layers(layers):
@@ -203,6 +199,8 @@ class UNet(nn.Module):
             if level < len(self.downsamplers):
                 y = self.downsamplers[level](y)
                 skips.append(y)
+            if level + 1 < len(guidance):
+                y = y + guidance[level + 1]
         y = self.middle(y, embedding, clip)
         for level, layers in enumerate(self.up):
             for layer in _layers(layers):
@@ -221,70 +219,16 @@ class UNet(nn.Module):
         return rearrange(embedding, "b f d -> (b f) d")
 
 
-class _Clip:
-    """One forward pass's conditions, handed from layer to layer; collects the features as the sites are passed."""
-
-    def __init__(
-        self,
-        config: UNetConfig,
-        count: int,
-        frames: FrameConditions,
-        reference: Sequence[Tensor] | None,
-        motion: Features | None,
-    ) -> None:
-        self.count = count
-        self.reference = reference
-        self.motion = motion
-        self.audio = (
-            None if frames.audio is None else rearrange(frames.audio, "b f n a -> (b f) n a")
-        )
-        self.speed = (
-            None if frames.speed is None else _join_neighbours(frames.speed, config.audio_window)
-        )
-        self.features: list[Tensor] = []
-
-    def attend(self, block: SpatialBlock, x: Tensor) -> tuple[Tensor, Tensor]:
-        site = len(self.features)
-        reference = self._feature("reference", self.reference, site, x.shape[1])
-        x, feature = block(x, audio=self.audio, reference=reference)
-        self.features.append(rearrange(feature, "(b f) n d -> b f n d", f=self.count))
-        return x, feature
-
-    def mix_frames(self, block: TemporalBlock, x: Tensor, *, sees_motion: bool) -> Tensor:
-        motion = None
-        if sees_motion:
-            motion = self._feature("motion", self.motion, len(self.features) - 1, x.shape[1])
-            if motion is not None and motion.shape[2] != x.shape[-2] * x.shape[-1]:
-                raise ValueError(
-                    f"motion feature {len(self.features) - 1} has {motion.shape[2]} tokens, its site "
-                    f"{x.shape[-2] * x.shape[-1]}; compute it at the denoiser's grid"
-                )
-        frames = rearrange(x, "(b f) c h w -> b f c h w", f=self.count)
-        return rearrange(block(frames, motion=motion, speed=self.speed), "b f c h w -> (b f) c h w")
-
-    def finish(self) -> None:
-        """Every given feature must have met its site."""
-        for name, given in (("reference", self.reference), ("motion", self.motion)):
-            if given is not None and len(given) != len(self.features):
-                raise ValueError(
-                    f"{len(given)} {name} features for {len(self.features)} attention sites"
-                )
-
-    @staticmethod
-    def _feature(name: str, given: Sequence[Tensor] | None, site: int, width: int) -> Tensor | None:
-        if given is None:
-            return None
-        if site >= len(given):
-            raise ValueError(f"{len(given)} {name} features, but there is an attention site {site}")
-        if given[site].shape[-1] != width:
-            raise ValueError(
-                f"{name} feature {site} is {given[site].shape[-1]} wide, its site {width}"
-            )
-        return given[site]
-
-
-def _join_neighbours(speed: Float[Tensor, "b f s"], window: int) -> Float[Tensor, "b f ms"]:
-    return rearrange(audio_tokens(speed[:, :, None], window), "b f m s -> b f (m s)")
+def _audio_inner(config: UNetConfig) -> list[int]:
+    """Inner width of every layer's audio transformer, in the order of the layers; 0: none."""
+    levels = range(len(config.widths))
+    down = [level for level in levels for _ in range(config.layers)]
+    up = [level for level in reversed(levels) for _ in range(config.layers + 1)]
+    attends = [_attends(config, level) for level in (*down, MIDDLE, *up)]
+    if config.audio_blocks and len(config.audio_blocks) != sum(attends):
+        raise ValueError(f"{len(config.audio_blocks)} audio transformers for {sum(attends)} sites")
+    widths = iter(config.audio_blocks)
+    return [next(widths, 0) if has else 0 for has in attends]
 
 
 def _layers(layers: nn.Module) -> Iterator[Layer]:
