@@ -133,7 +133,7 @@ ECHOMIMIC_V1 = replace(
 
 ANIMATEANYONE = Config(
     name="animateanyone",
-    fps=30.0,
+    fps=25.0,
     video=VideoConfig(
         codec=CodecConfig(kind="sd"),
         reference=replace(_REFERENCE, context_width=768),
@@ -160,6 +160,7 @@ MUSEPOSE = replace(
 ANIPORTRAIT = replace(
     ANIMATEANYONE,
     name="aniportrait",
+    fps=30.0,
     video=replace(
         ANIMATEANYONE.video,
         denoiser=replace(

@@ -73,7 +73,10 @@ class Golden:
     @property
     def known(self) -> dict[str, Any]:
         """What no shape says."""
-        return {**self.spec.get("common", {}), **self.spec.get("config_tiny", self.spec.get("config", {}))}
+        return {
+            **self.spec.get("common", {}),
+            **self.spec.get("config_tiny", self.spec.get("config", {})),
+        }
 
     def weights(self, module: str) -> dict[str, Tensor]:
         """The weights of a module, tables of positions excepted."""

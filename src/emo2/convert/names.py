@@ -95,7 +95,11 @@ def _stage(name: str) -> str:
     if match is None:
         return name
     number = int(match[2]) + 1
-    return f".cross_attn{number}.{match[3]}" if match[1] == "attentions" else f"conv_layers_{number}.{match[3]}"
+    return (
+        f".cross_attn{number}.{match[3]}"
+        if match[1] == "attentions"
+        else f"conv_layers_{number}.{match[3]}"
+    )
 
 
 def _inside(name: str) -> str:

@@ -18,8 +18,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from emo2.config import VideoConfig
-from emo2.convert.families import FAMILIES, Family
 from emo2.convert.golden import Golden
+from emo2.convert.layouts import LAYOUTS, Layout
 from emo2.convert.names import table
 from emo2.convert.sizes import fitted
 from emo2.errors import UserError
@@ -86,12 +86,14 @@ def _allowed(site: str, wanted: Tensor, dtype: torch.dtype) -> float:
     return max(OUTPUTS_64, STORAGE * largest) if exact else max(OUTPUTS_32, WITHIN_32 * largest)
 
 
-def family_of(golden: Golden) -> Family:
+def layout_of(golden: Golden) -> Layout:
     """The family that a project's file names."""
     name = golden.name.replace("_", "-")
-    if name not in FAMILIES:
-        raise UserError(f"{golden.name} is no family this emo2 knows; it knows {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+    if name not in LAYOUTS:
+        raise UserError(
+            f"{golden.name} is no family this emo2 knows; it knows {', '.join(LAYOUTS)}"
+        )
+    return LAYOUTS[name]
 
 
 def filled(golden: Golden, config: VideoConfig, dtype: torch.dtype) -> VideoNetwork:
@@ -99,7 +101,7 @@ def filled(golden: Golden, config: VideoConfig, dtype: torch.dtype) -> VideoNetw
     with torch.device("meta"):
         network = VideoNetwork(config)
     names, tensors = table(network), {}
-    for module, theirs in family_of(golden).modules.items():
+    for module, theirs in layout_of(golden).modules.items():
         weights = golden.weights(theirs)
         if set(weights) != set(names[module]):
             odd = sorted(set(weights) ^ set(names[module]))
@@ -112,9 +114,9 @@ def filled(golden: Golden, config: VideoConfig, dtype: torch.dtype) -> VideoNetw
 
 def config_of(golden: Golden) -> VideoConfig:
     """The family's config at the project's sizes."""
-    family = family_of(golden)
-    shapes = {ours: golden.shapes[theirs] for ours, theirs in family.modules.items()}
-    return fitted(PRESETS[family.name].video, shapes, golden.known)
+    layout = layout_of(golden)
+    shapes = {ours: golden.shapes[theirs] for ours, theirs in layout.modules.items()}
+    return fitted(PRESETS[layout.name].video, shapes, golden.known)
 
 
 class Run:

@@ -47,7 +47,9 @@ def _unet(config: UNetConfig, shapes: Shapes, known: Mapping[str, Any]) -> UNetC
         out_channels=shapes["conv_out.weight"][0] if "conv_out.weight" in shapes else 0,
         widths=tuple(shapes[f"down_blocks.{i}.resnets.0.conv1.weight"][0] for i in range(levels)),
         layers=_count(shapes, r"^down_blocks\.0\.resnets\.(\d+)\.conv1\.weight$"),
-        attention=tuple(f"down_blocks.{i}.attentions.0.norm.weight" in shapes for i in range(levels)),
+        attention=tuple(
+            f"down_blocks.{i}.attentions.0.norm.weight" in shapes for i in range(levels)
+        ),
         heads=known.get("attention_heads", config.heads),
         groups=known.get("norm_num_groups", config.groups),
         context_width=inside[0] if inside and not in_block else 0,
@@ -67,7 +69,9 @@ def _audio_inner(shapes: Shapes) -> Iterable[int]:
     """Inner widths of audio transformers, in order of the sites."""
     found = {}
     for name, shape in shapes.items():
-        match = re.match(r"^(down|mid|up)_block(?:s\.(\d))?\.audio_modules\.(\d)\.proj_in\.weight$", name)
+        match = re.match(
+            r"^(down|mid|up)_block(?:s\.(\d))?\.audio_modules\.(\d)\.proj_in\.weight$", name
+        )
         if match:
             found["down mid up".index(match[1]), int(match[2] or 0), int(match[3])] = shape[0]
     return [found[place] for place in sorted(found)]

@@ -1,4 +1,4 @@
-"""The families of public checkpoints: what their modules and files are called, and what may be done with them."""
+"""How the families of public checkpoints are laid out: modules, files, and what may be done with the weights."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """One family; its sizes and switches are the preset of the same name (`presets.py`)."""
+class Layout:
+    """One family's; its sizes and switches are the preset of the same name (`presets.py`)."""
 
     name: str
     title: str
@@ -23,13 +23,12 @@ class Family:
     """Files whose tensors lie under those of the denoiser's file (motion module), in order of loading."""
 
 
-
 _MERGED = ("motion_module",)
 
-FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        Family(
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(
             name="hallo",
             title="Hallo, Hallo2",
             modules={
@@ -43,7 +42,7 @@ FAMILIES: dict[str, Family] = {
             repository="fudan-generative-ai/hallo2",
             licence="code MIT; weights made with InsightFace's embeddings, whose models are non-commercial",
         ),
-        Family(
+        Layout(
             name="echomimic-v1",
             title="EchoMimic",
             modules={
@@ -55,7 +54,7 @@ FAMILIES: dict[str, Family] = {
             repository="BadToBest/EchoMimic",
             licence="code Apache-2.0; the hub's page says what holds for the weights",
         ),
-        Family(
+        Layout(
             name="echomimic-v2",
             title="EchoMimic v2",
             modules={
@@ -67,7 +66,7 @@ FAMILIES: dict[str, Family] = {
             repository="BadToBest/EchoMimicV2",
             licence="code Apache-2.0; the hub's page says what holds for the weights",
         ),
-        Family(
+        Layout(
             name="animateanyone",
             title="Moore-AnimateAnyone",
             modules={
@@ -79,7 +78,7 @@ FAMILIES: dict[str, Family] = {
             repository="patrolli/AnimateAnyone",
             licence="code Apache-2.0; the hub's page says what holds for the weights",
         ),
-        Family(
+        Layout(
             name="musepose",
             title="MusePose",
             modules={
@@ -91,7 +90,7 @@ FAMILIES: dict[str, Family] = {
             repository="TMElyralab/MusePose",
             licence="code MIT; weights for non-commercial research only",
         ),
-        Family(
+        Layout(
             name="aniportrait",
             title="AniPortrait",
             modules={
@@ -103,7 +102,7 @@ FAMILIES: dict[str, Family] = {
             repository="ZJYang/AniPortrait",
             licence="code Apache-2.0; the hub's page says what holds for the weights",
         ),
-        Family(
+        Layout(
             name="vexpress",
             title="V-Express",
             modules={
