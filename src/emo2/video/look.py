@@ -11,11 +11,11 @@ from torch import Tensor
 
 from emo2.signals import Appearance, Portrait
 from emo2.video.backdrop import Backdrop
+from emo2.video.conditions import Features
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
 from emo2.video.layers import Layers
 from emo2.video.painter import Painted
 from emo2.video.script import quantise
-from emo2.video.unet import Features
 from emo2.video.views import Composer, View
 
 
