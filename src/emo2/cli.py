@@ -10,16 +10,16 @@ import argparse
 import errno
 import json
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from emo2.arguments import BAD_INPUT, Parser, amount, count, positive, size, whole
 from emo2.errors import UserError
+from emo2.evaluate import evaluate_flags
 from emo2.progress import show
 
-BAD_INPUT = 2
 FAILED = 1
 STOPPED = 130
 
@@ -80,66 +80,13 @@ def _fail(parsed: argparse.Namespace, sentence: str, code: int) -> int:
 # ---------------------------------------------------------------------------------------- arguments
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with our form of error: one sentence, code 2."""
-
-    def error(self, message: str) -> Any:  # noqa: ANN401 - does not return
-        self.exit(BAD_INPUT, f"emo2: {message}; `{self.prog} --help` shows how\n")
-
-
-def size(text: str) -> tuple[int, int]:
-    """HxW, as (height, width)."""
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
-    if match is None or not all(32 <= int(n) <= 4096 for n in match.groups()):
-        raise argparse.ArgumentTypeError(
-            f"found {text!r}, expected HEIGHTxWIDTH in pixels, each from 32 to 4096, such as 512x384"
-        )
-    return int(match[1]), int(match[2])
-
-
-def positive(text: str) -> float:
-    """A number above 0, at most 4."""
-    return _number(text, low=0.05, high=4.0)
-
-
-def amount(text: str) -> float:
-    """A number from 0 to 4."""
-    return _number(text, low=0.0, high=4.0)
-
-
-def _number(text: str, *, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(
-            f"found {text!r}, expected a number from {low:g} to {high:g}"
-        )
-    return value
-
-
-def whole(text: str) -> int:
-    """A whole number, 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 0 or more")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """A whole number, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 1 or more")
-    return int(text)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """All commands and flags."""
-    common = _Parser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--quiet", action="store_true", help="say nothing but errors")
     common.add_argument("--json", action="store_true", help="one JSON event a line, for machines")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = _Parser(prog="emo2", description="A photo and a voice become a film.")
+    parser = Parser(prog="emo2", description="A photo and a voice become a film.")
     from emo2 import __version__
 
     parser.add_argument("--version", action="version", version=f"emo2 {__version__}")
@@ -164,6 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--no-speed", action="store_true", help="skip the measurement of speed")
     _studio_flags(command("studio", run_studio, "render people who speak, with exact labels"))
     _train_flags(command("train", run_train, "train a part on the studio's shards"))
+    evaluate_flags(command("evaluate", run_evaluate, "measure motions or films as the field does"))
     return parser
 
 
@@ -321,6 +269,14 @@ def run_train(parsed: argparse.Namespace) -> int:
     ):
         if not parsed.quiet and step.index % 50 == 0:
             print(f"step {step.index}  loss {step.loss:.4f}", flush=True)
+    return 0
+
+
+def run_evaluate(parsed: argparse.Namespace) -> int:
+    """Measure, and write a report."""
+    from emo2.evaluate import run_evaluate as run
+
+    show(run(parsed), parsed)
     return 0
 
 
