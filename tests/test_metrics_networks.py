@@ -363,3 +363,41 @@ def test_spread_of_hands_is_a_standard_deviation() -> None:
     assert one.hkc == pytest.approx(0.5)
     points[:, HANDS, 2] = 0.1
     assert hand_figures(points, (400, 200)).hkv is None
+
+
+# --------------------------------------------------------------------------------------------------------- ONNX
+
+
+def field(number: int, content: int | bytes | str) -> bytes:
+    """One field of a protocol buffer: a number below 128, or bytes with their length."""
+    if isinstance(content, int):
+        return bytes([number << 3, content])
+    content = content.encode() if isinstance(content, str) else content
+    assert len(content) < 1 << 14
+    length = [len(content)] if len(content) < 128 else [len(content) & 127 | 128, len(content) >> 7]
+    return bytes([number << 3 | 2, *length]) + content
+
+
+def tensor_info(name: str, shape: tuple[int, ...]) -> bytes:
+    """ONNX's ValueInfoProto of floats."""
+    dims = b"".join(field(1, field(1, size)) for size in shape)
+    return field(1, name) + field(2, field(1, field(1, 1) + field(2, dims)))
+
+
+def test_onnx_files_run_and_give_all_their_outputs(tmp_path: Path) -> None:
+    nodes = b"".join(
+        field(1, field(1, "x") + field(2, out) + field(3, out) + field(4, kind))
+        for out, kind in (("mean", "GlobalAveragePool"), ("most", "GlobalMaxPool"))
+    )
+    ends = field(12, tensor_info("mean", (1, 3, 1, 1))) + field(
+        12, tensor_info("most", (1, 3, 1, 1))
+    )
+    graph = nodes + field(2, "g") + field(11, tensor_info("x", (1, 3, 4, 4))) + ends
+    path = tmp_path / "net.onnx"
+    path.write_bytes(field(1, 8) + field(7, graph) + field(8, field(2, 13)))
+    batch = torch.arange(48.0).reshape(1, 3, 4, 4)
+    outputs = {
+        round(float(o.flatten()[0]), 3): o.flatten().tolist() for o in load_network(path)(batch)
+    }
+    assert outputs[7.5] == [7.5, 23.5, 39.5]
+    assert outputs[15.0] == [15, 31, 47]
