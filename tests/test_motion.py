@@ -16,11 +16,14 @@ from emo2.media import read_voice, speech_from_samples
 from emo2.motion import MOUTH_ACTIONS, MotionBatch, MotionStage, SpeechMotion, pack, unpack
 from emo2.motion.channels import FACE, HAND_ROW, HANDS, one_hemisphere, row_width
 from emo2.motion.finish import Finish, activity, full_blinks, rest_gate, smooth
+from emo2.motion.lips import BILABIALS, meet
+from emo2.motion.rest import Rest
 from emo2.motion.terms import unrest
 from emo2.nn import SpeedEmbedding, speed_code
 from emo2.reel import Reel, cut, join
 from emo2.signals import FACE_ACTIONS, Motion, SpeechFeatures
 from emo2.speech import samples_for
+from emo2.studio import phones as studio_phones
 
 WIDTH = 32
 TINY = replace(
@@ -402,3 +405,43 @@ def test_only_tremor_of_seen_hands_in_silence_counts_as_unrest() -> None:
     assert unrest(error, silent, seen) > 0.5
     assert unrest(error, silent, torch.zeros(1, 10, 2)) == 0
     assert unrest(error[:, :1].expand_as(error), silent, seen) == 0
+
+
+def test_hands_rest_in_silence_and_set_off_again_without_a_jerk() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = 0.01 * torch.randn(200, row_width(hints=True), generator=generator)
+    rows[100:] += 0.3  # planned: a move in the middle of the silence
+    share = torch.ones(200)
+    share[60:140] = 0.0
+    calm = Rest().add(rows, share)
+    assert torch.equal(calm[:60], rows[:60])
+    assert torch.equal(calm[:, HAND_ROW:], rows[:, HAND_ROW:])
+    step = calm[:, HANDS].diff(dim=0).abs()
+    assert step[75:138].max() < 0.012
+    assert step.max() < 0.1  # the plan's own step is 0.3
+    assert (calm[-30:] - rows[-30:]).abs().max() < 0.02
+
+
+def test_rest_does_not_depend_on_the_windows() -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(90, row_width(hints=True), generator=generator)
+    share = (torch.rand(90, generator=generator) - 0.3).clamp(0, 1)
+    whole, pieces = Rest().add(rows, share), Rest()
+    parts = [pieces.add(rows[i : i + 30], share[i : i + 30]) for i in range(0, 90, 30)]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_lips_meet_where_a_bilabial_is_heard_and_only_there() -> None:
+    assert [studio_phones.PHONES[i] for i in BILABIALS] == ["b", "m", "p"]
+    head = torch.nn.Linear(1, 48)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    head.weight.data[BILABIALS[1], 0] = 9.0  # speech 1 is an m, speech 0 anything
+    rows = torch.zeros(2, row_width(hints=True))
+    jaw, close, lower = (FACE.start + FACE_ACTIONS.index(n) for n in (
+        "jawOpen", "mouthClose", "mouthLowerDownLeft"))  # fmt: skip
+    rows[:, jaw], rows[:, close], rows[:, lower] = 0.1, 0.04, 0.05
+    met = meet(rows, head, torch.tensor([[1.0], [0.0]]))
+    assert met[0, jaw] == met[0, close] == rows[0, jaw]
+    assert met[0, lower] == 0
+    assert torch.equal(met[1], rows[1])

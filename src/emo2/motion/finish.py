@@ -1,5 +1,5 @@
-"""What is done to sampled motion beside the network (ours): silence closes the mouth, tremor is
-filtered, and lids that begin to close do close.
+"""What is done to sampled motion beside the network (ours): silence closes the mouth and rests the hands,
+tremor is filtered, and lids that begin to close do close.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emo2.motion.channels import FACE, HAND_ROW, MOUTH_ACTIONS, is_mouth, one_hemisphere
+from emo2.motion.rest import Rest
 from emo2.signals import FACE_ACTIONS, SpeechFeatures
 
 QUIET_BELOW_LOUD = 0.6
@@ -38,7 +39,7 @@ class Finish:
         self.rows, self.energy = torch.zeros(0, len(about)), torch.zeros(0)
         self.context = 0
         """Frames held that have been given out already."""
-        self.blinks = Blinks(self.fps)
+        self.rest, self.blinks = Rest(), Blinks(self.fps)
         self.waiting = self.rows
 
     def add(
@@ -48,7 +49,9 @@ class Finish:
         self.rows = torch.cat((self.rows, rows))
         self.energy = torch.cat((self.energy, energy))
         ready = len(self.rows) if last else max(len(self.rows) - self.reach, self.context)
-        done = self._filtered()[self.context : ready]
+        filtered, share = self._filtered()
+        now = slice(self.context, ready)
+        done = self.rest.add(filtered[now], share[now])
         keep = max(ready - self.reach, 0)
         self.rows, self.energy = self.rows[keep:], self.energy[keep:]
         self.context = ready - keep
@@ -59,13 +62,13 @@ class Finish:
         whole, self.waiting = self.waiting[: len(faces)], self.waiting[len(faces) :]
         return torch.cat((whole[:, : FACE.start], faces, whole[:, FACE.stop :]), dim=1)
 
-    def _filtered(self) -> Float[Tensor, "n c"]:
-        """What is held without tremor, of the wished size, with the mouth at rest in silence."""
+    def _filtered(self) -> tuple[Float[Tensor, "n c"], Float[Tensor, " n"]]:
+        """What is held without tremor, of the wished size, the mouth at rest in silence; and the activity."""
         rows = scaled(smooth(self.rows), self.about, self.amplitude)
+        share = activity(self.energy, self.fps, self.loud)
         if rows.shape[-1] > HAND_ROW:
-            share = activity(self.energy, self.fps, self.loud)
             rows[:, FACE] = rest_gate(rows[:, FACE].clamp(0.0, 1.0), share)
-        return rows
+        return rows, share
 
 
 def scaled(
