@@ -23,6 +23,8 @@ from emo2.metrics.lips import Phone, read_phones
 from emo2.metrics.networks import NetworkFolder, load_network
 from emo2.portrait.stage import PortraitFinder
 
+ONLY_TRUE = "true: "
+"""Begins the names of true films without a generated one: they serve the distances between sets alone."""
 SPARSE = 5
 """Slow networks look at every fifth frame of 25 a second."""
 
@@ -51,6 +53,11 @@ class LoadedFilm:
     def film(self) -> Path:
         """The generated film (the first, where an item has several)."""
         return self.item.generated[0]
+
+    @property
+    def is_only_true(self) -> bool:
+        """Whether this is a true film that nothing was generated for."""
+        return self.item.name.startswith(ONLY_TRUE)
 
     @cached_property
     def generated(self) -> FilmReading:

@@ -31,12 +31,9 @@ def _set_rows(
     read: Callable[[LoadedFilm, Path], np.ndarray | None],
 ) -> Callable[[LoadedFilm], dict[str, np.ndarray]]:
     def rows(film: LoadedFilm) -> dict[str, np.ndarray]:
-        if film.item.truth is None:
-            return {}
-        made, true = read(film, film.film), read(film, film.item.truth)
-        if made is None or true is None or not len(made) or not len(true):
-            return {}
-        return {"generated": made, "truth": true}
+        wanted = {"generated": None if film.is_only_true else film.film, "truth": film.item.truth}
+        found = {name: read(film, path) for name, path in wanted.items() if path is not None}
+        return {name: r for name, r in found.items() if r is not None and len(r)}
 
     return rows
 
@@ -64,9 +61,12 @@ def _expressions(film: LoadedFilm, path: Path) -> np.ndarray | None:
 
 
 def set_distance(metric: Metric, rows: Rows, seed: int) -> Figure | None:
-    """Fréchet distance of all generated rows from all true ones; the control: the truth's own halves."""
-    made = [torch.from_numpy(r["generated"]) for r in rows.values()]
-    true = [torch.from_numpy(r["truth"]) for r in rows.values()]
+    """Fréchet distance of all generated rows from all true ones; the control: the truth's own halves.
+
+    The interval draws generated films anew; the true set stands.
+    """
+    made = [torch.from_numpy(r["generated"]) for r in rows.values() if "generated" in r]
+    true = [torch.from_numpy(r["truth"]) for r in rows.values() if "truth" in r]
     counts = sum(map(len, made)), sum(map(len, true))
     if min(counts) < 2:
         return None
@@ -81,7 +81,7 @@ def set_distance(metric: Metric, rows: Rows, seed: int) -> Figure | None:
     if width <= _NARROW and len(made) > 1:
 
         def drawn(chosen: np.ndarray) -> float:
-            return distance(moments(made[i] for i in chosen), moments(true[i] for i in chosen))
+            return distance(moments(made[i] for i in chosen), of_true)
 
         ci = bootstrap_of(drawn, len(made), seed=seed)
     warnings = []

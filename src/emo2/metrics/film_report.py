@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from emo2 import pipeline
 from emo2.generate import Event
 from emo2.metrics.evaluation import evaluate
 from emo2.metrics.figures import Metric
-from emo2.metrics.film_loaded import LoadedFilm
-from emo2.metrics.film_networks import WITH_NETWORKS, available
+from emo2.metrics.film_loaded import ONLY_TRUE, LoadedFilm
+from emo2.metrics.film_networks import WITH_NETWORKS, available, set_distance
 from emo2.metrics.film_own import OWN
 from emo2.metrics.inputs import Inputs, Item
 from emo2.metrics.measuring import Measured, read_all
@@ -37,8 +38,25 @@ def evaluate_film(
     metrics = (*OWN, *available(NetworkFolder(folder)))
     measure = partial(measure_film, networks=folder)
     yield from evaluate(
-        inputs, output, metrics, measure, title="Films", command=command, jobs=jobs, seed=seed
+        with_unpaired(inputs, metrics),
+        output,
+        metrics,
+        measure,
+        title="Films",
+        command=command,
+        jobs=jobs,
+        seed=seed,
     )
+
+
+def with_unpaired(inputs: Inputs, metrics: Sequence[Metric]) -> Inputs:
+    """True films that nothing was generated for join as items of their own, where sets are compared."""
+    if not any(m.conclude is set_distance for m in metrics):
+        return inputs
+    paired = {item.truth for item in inputs.items}
+    spare = [path for path in inputs.truths if path not in paired]
+    items = [Item(name=f"{ONLY_TRUE}{p.stem}", generated=(p,), truth=p) for p in spare]
+    return replace(inputs, items=(*inputs.items, *items))
 
 
 def measure_film(item: Item, networks: Path | None = None) -> Measured:
@@ -52,6 +70,9 @@ def measure_film(item: Item, networks: Path | None = None) -> Measured:
         notes.append(f"{item.name}: the first of {len(item.generated)} films is measured")
     with torch.inference_mode():
         loaded = LoadedFilm(item, finder, folder)
+        if loaded.is_only_true:
+            sets = [m for m in available(folder) if m.conclude is set_distance]
+            return read_all(item, loaded, sets)
         if not loaded.generated.has_face:
             notes.append(f"{item.name}: a face is seen in under half of the frames; its figures are left out")  # fmt: skip
         return read_all(item, loaded, (*OWN, *available(folder)), tuple(notes))
