@@ -20,6 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL"}
 OF_THE_EXTRAS = {
     "studio": ("studio/", "hands/cut_standin.py"),
+    "full": ("speech/load.py", "download.py"),
     "train": ("train", "data/", "portrait/data.py", "portrait/augment.py"),
     "metrics": ("metrics/",),
 }

@@ -17,7 +17,13 @@ class SpeechConfig:
     width: int = 192
     """Width of a feature row."""
     layers: int = 1
-    """Feature layers a row (wav2vec 2.0: 12 or 13)."""
+    """Feature layers a row (wav2vec 2.0: all its blocks, or 1, the last; Whisper: its blocks and their input)."""
+    rows: Literal["film", "stretched", "halves"] = "film"
+    """How wav2vec 2.0's 50 steps a second become rows: interpolated at the middle of each film frame (ours); before
+    the transformer, the voice stretched over the film's frames (Hallo); two rows a frame (V-Express). Whisper's rows
+    stay steps (EchoMimic)."""
+    pad_to: int = 0
+    """Silence is added until the rows are a multiple of this (Hallo: its clips of 16)."""
     depth: int = 4
     """Blocks of the compact encoder."""
     phones: int = 48

@@ -145,7 +145,9 @@ class SpeechEncoder(nn.Module):
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
         if config.kind != "mel":
-            raise ValueError(f"speech kind {config.kind!r} is not built yet; use 'mel'")
+            raise ValueError(
+                f"this encoder is of kind 'mel', not {config.kind!r}: see load_encoder"
+            )
         self.config = config
         width = config.width
         self.conv_1 = nn.Conv1d(config.mels + TRACKS, width, 6, stride=2, padding=2)
@@ -206,6 +208,27 @@ class SpeechEncoder(nn.Module):
         tracks = tracks[context : len(tracks) - context]
         loudness = tracks[:, 2:] - 20.0 * math.log10(gain) / -FLOOR_DB  # the voice's own level
         return torch.cat((values, loudness.clamp(0.0, 1.0), tracks[:, 1:2]), dim=1)
+
+
+@torch.inference_mode()
+def tracks(
+    speech: Speech, fps: float, count: int
+) -> tuple[Float[Tensor, " frames"], Float[Tensor, " frames"]]:
+    """Loudness and voicing of a voice, `count` rows at `fps`, for encoders that do not measure them."""
+    config = SpeechConfig(depth=0)
+    gain, context = level_gain(speech), context_rows(SpeechConfig(depth=0))
+    energy, voiced = [], []
+    for samples in _row_blocks(speech, math.ceil(count / fps * ROW_RATE) + 2, config):
+        measured = measure(samples[None] * gain, config)
+        rows = rearrange(measured[0, :, -2:], "(n s) c -> n s c", s=SLICES).mean(1)
+        rows = rows[context : len(rows) - context]
+        voiced.append(rows[:, 0])
+        energy.append(rows[:, 1])
+    loudness = (torch.cat(energy) - 20.0 * math.log10(gain) / -FLOOR_DB).clamp(0.0, 1.0)
+    return (
+        _at_rate(loudness[:, None], fps, count)[:, 0],
+        _at_rate(torch.cat(voiced)[:, None], fps, count)[:, 0],
+    )
 
 
 def _row_blocks(speech: Speech, rows: int, config: SpeechConfig) -> Iterator[Tensor]:
