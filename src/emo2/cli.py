@@ -109,6 +109,11 @@ def build_parser() -> argparse.ArgumentParser:
         "doctor", run_doctor, "tell about this machine: versions, presets, expected speed"
     )
     doctor.add_argument("--no-speed", action="store_true", help="skip the measurement of speed")
+    _download_flags(
+        command(
+            "download", run_download, "fetch other people's weights, or take them from a folder"
+        )
+    )
     _studio_flags(command("studio", run_studio, "render people who speak, with exact labels"))
     _train_flags(command("train", run_train, "train a part on the studio's shards"))
     evaluate_flags(command("evaluate", run_evaluate, "measure motions or films as the field does"))
@@ -155,6 +160,21 @@ def _motion_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview", type=Path, metavar="FILM", help="both hands as an .mp4 with sound"
     )
+
+
+def _download_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("name", metavar="NAME", help="such as vae, wav2vec2, whisper, hallo, echomimic-v2")
+    add(
+        "--from",
+        type=Path,
+        metavar="DIR",
+        help="take the files from this folder: no network",
+        dest="local",
+    )
+    add("-o", "--output", type=Path, metavar="DIR",
+        help="folder to put them into; default: NAME in $EMO2_CACHE, or in ~/.cache/emo2")  # fmt: skip
+    add("--yes", action="store_true", help="agree to the licence without being asked")
 
 
 def _studio_flags(parser: argparse.ArgumentParser) -> None:
@@ -232,6 +252,25 @@ def run_doctor(parsed: argparse.Namespace) -> int:
     else:
         width = max(len(name) for name in facts)
         print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+    return 0
+
+
+def run_download(parsed: argparse.Namespace) -> int:
+    """Show what is fetched and under which licence, ask, fetch."""
+    from emo2 import download
+
+    plan = download.plan(parsed.name, output=parsed.output, local=parsed.local)
+    if parsed.json:
+        print(json.dumps({"event": "plan", "text": "\n".join(plan.lines)}), flush=True)
+    elif not parsed.quiet:
+        print("\n".join(plan.lines), flush=True)
+    if not parsed.yes:
+        if not sys.stdin.isatty():
+            raise UserError(f"{plan.name} is fetched when you agree to its licence; add --yes")
+        if input("Fetch it under this licence? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UserError("nothing was fetched: the licence was not agreed to")
+    has_bars = sys.stderr.isatty() and not parsed.json and not parsed.quiet
+    show(download.fetch(plan, bars=has_bars), parsed)
     return 0
 
 
