@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from emo2.config import COMPACT, SpeechConfig
 from emo2.errors import UserError
+from emo2.reel import Reel
 from emo2.signals import Speech
 from emo2.speech import SpeechEncoder, load_encoder, save_encoder, tokens
 from emo2.speech.load import build_network, wav2vec2_names, whisper_names
@@ -161,6 +162,31 @@ def test_attention_in_pieces_moves_the_features_little(config: SpeechConfig) -> 
     )
     moved = (parts.values - whole.values).abs()
     assert 0.0 < float(moved.mean()) < 0.15 * float(whole.values.std())
+
+
+def test_a_reel_of_features_is_the_whole_with_a_stretch_of_it_held() -> None:
+    ears, speech = (
+        Wav2Vec2Encoder(ALL, wav2vec2(), piece_s=4.0, overlap_s=1.0),
+        voice(long_voice(9.0)),
+    )
+    whole = ears.encode(speech, 24.0)
+    reel = Reel(ears.stream(speech, 24.0), ears.count(speech, 24.0))
+    assert len(reel) == len(whole) == 216
+    for start in range(0, 216, 12):
+        part = reel.between(start, start + 12)
+        assert torch.equal(part.values, whole.values[start : start + 12])
+        assert torch.equal(part.energy, whole.energy[start : start + 12])
+        reel.forget(start + 12)
+
+
+def test_loudness_and_voicing_are_those_of_the_compact_ears() -> None:
+    speech = voice(long_voice(5.0))
+    ours = Wav2Vec2Encoder(ALL, wav2vec2()).encode(speech, 24.0)
+    torch.manual_seed(0)
+    theirs = SpeechEncoder(SpeechConfig(width=32, depth=1)).encode(speech, 24.0)
+    torch.testing.assert_close(ours.energy, theirs.energy, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.voiced, theirs.voiced, atol=1e-5, rtol=0)
+    assert ours.loud == theirs.loud
 
 
 def test_hallos_last_clip_is_filled_with_silence() -> None:

@@ -210,25 +210,31 @@ class SpeechEncoder(nn.Module):
         return torch.cat((values, loudness.clamp(0.0, 1.0), tracks[:, 1:2]), dim=1)
 
 
-@torch.inference_mode()
-def tracks(
-    speech: Speech, fps: float, count: int
-) -> tuple[Float[Tensor, " frames"], Float[Tensor, " frames"]]:
+class Tracks:
     """Loudness and voicing of a voice, `count` rows at `fps`, for encoders that do not measure them."""
-    config = SpeechConfig(depth=0)
-    gain, context = level_gain(speech), context_rows(SpeechConfig(depth=0))
-    energy, voiced = [], []
-    for samples in _row_blocks(speech, math.ceil(count / fps * ROW_RATE) + 2, config):
-        measured = measure(samples[None] * gain, config)
-        rows = rearrange(measured[0, :, -2:], "(n s) c -> n s c", s=SLICES).mean(1)
-        rows = rows[context : len(rows) - context]
-        voiced.append(rows[:, 0])
-        energy.append(rows[:, 1])
-    loudness = (torch.cat(energy) - 20.0 * math.log10(gain) / -FLOOR_DB).clamp(0.0, 1.0)
-    return (
-        _at_rate(loudness[:, None], fps, count)[:, 0],
-        _at_rate(torch.cat(voiced)[:, None], fps, count)[:, 0],
-    )
+
+    def __init__(self, speech: Speech, fps: float, count: int) -> None:
+        counts = count_levels(speech)
+        self._gain, self.loud = gain_of(counts), _energy_of(loud_of(counts))
+        rows = math.ceil(count / fps * ROW_RATE) + 2
+        self._blocks = _row_blocks(speech, rows, SpeechConfig(depth=0))
+        self._rate = _Rate(fps, count)
+        self._held = torch.zeros(0, 2)
+
+    @torch.inference_mode()
+    def take(self, count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Energy and voicing of the next rows."""
+        config = SpeechConfig(depth=0)
+        context = context_rows(config)
+        while len(self._held) < count:
+            measured = measure(next(self._blocks)[None] * self._gain, config)
+            rows = rearrange(measured[0, :, -2:], "(n s) c -> n s c", s=SLICES).mean(1)
+            rows = rows[context : len(rows) - context].flip(1)
+            rows[:, 0] -= 20.0 * math.log10(self._gain) / -FLOOR_DB  # the voice's own level
+            rows[:, 0].clamp_(0.0, 1.0)
+            self._held = torch.cat([self._held, self._rate.frames(rows)])
+        now, self._held = self._held[:count], self._held[count:]
+        return now[:, 0], now[:, 1]
 
 
 def _row_blocks(speech: Speech, rows: int, config: SpeechConfig) -> Iterator[Tensor]:

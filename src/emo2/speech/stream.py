@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emo2.config import SpeechConfig
+from emo2.reel import join
 from emo2.signals import Speech, SpeechFeatures
-from emo2.speech.mel import tracks
+from emo2.speech.mel import Tracks
 
 _BLOCK = 16_000 * 10
 
@@ -81,36 +83,37 @@ def require_rate(speech: Speech, config: SpeechConfig) -> None:
         )
 
 
-def collect(
-    blocks: Iterator[Float[Tensor, "rows layers width"]],
-    speech: Speech,
-    rate: float,
-    count: int,
-    store: Path | None,
-) -> SpeechFeatures:
-    """Blocks of rows as one `SpeechFeatures`: in memory, or in the file `store`, mapped.
+def pieces(
+    blocks: Iterator[Float[Tensor, "rows layers width"]], speech: Speech, rate: float, count: int
+) -> Iterator[SpeechFeatures]:
+    """Blocks of rows, `count` in all, as `SpeechFeatures` with the voice's own tracks."""
+    tracks = Tracks(speech, rate, count)
+    for values in blocks:
+        energy, voiced = tracks.take(len(values))
+        yield SpeechFeatures(
+            values=values, energy=energy, voiced=voiced, fps=rate, loud=tracks.loud
+        )
 
-    Twelve layers of wav2vec 2.0 take 0.9 MB a second, 3.3 GB an hour: give long voices a file.
+
+def collect(found: Iterator[SpeechFeatures], store: Path | None) -> SpeechFeatures:
+    """Pieces as one: in memory, or with the values in the file `store`, mapped.
+
+    Twelve layers of wav2vec 2.0 take 0.9 MB a second, 3.3 GB an hour: give long voices a file, or stream them.
     """
-    keep = _joined if store is None else _mapped(store)
-    values = keep(blocks, count)
-    energy, voiced = tracks(speech, rate, len(values))
-    return SpeechFeatures(values=values, energy=energy, voiced=voiced, fps=rate)
-
-
-def _joined(blocks: Iterator[Tensor], count: int) -> Tensor:
-    return torch.cat(list(blocks))[:count]
-
-
-def _mapped(path: Path) -> Callable[[Iterator[Tensor], int], Tensor]:
-    def keep(blocks: Iterator[Tensor], count: int) -> Tensor:
-        shape: tuple[int, ...] = ()
-        dtype = torch.float32
-        with path.open("wb") as file:
-            for block in blocks:
-                shape, dtype = tuple(block.shape[1:]), block.dtype
-                file.write(block.contiguous().numpy().tobytes())
-        size = count * math.prod(shape)
-        return torch.from_file(str(path), shared=False, size=size, dtype=dtype).view(count, *shape)
-
-    return keep
+    if store is None:
+        return join(list(found))
+    kept: list[SpeechFeatures] = []
+    with store.open("wb") as file:
+        for piece in found:
+            file.write(piece.values.contiguous().numpy().tobytes())
+            kept.append(replace(piece, values=piece.values[:0]))
+            shape, dtype = piece.values.shape[1:], piece.values.dtype
+    count = sum(len(piece.energy) for piece in kept)
+    size = count * math.prod(shape)
+    values = torch.from_file(str(store), shared=False, size=size, dtype=dtype)
+    return replace(
+        kept[0],
+        values=values.view(count, *shape),
+        energy=torch.cat([piece.energy for piece in kept]),
+        voiced=torch.cat([piece.voiced for piece in kept]),
+    )

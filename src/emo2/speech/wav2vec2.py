@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from emo2.config import SpeechConfig
 from emo2.signals import Speech, SpeechFeatures
 from emo2.speech.hooks import recorded
-from emo2.speech.stream import Samples, collect, frames_of, moments, require_rate
+from emo2.speech.stream import Samples, collect, frames_of, moments, pieces, require_rate
 
 _BLOCK_STEPS = 500
 
@@ -57,21 +57,23 @@ class Wav2Vec2Encoder(nn.Module):
         for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
             self.reach = (self.reach - 1) * stride + kernel
 
-    @torch.inference_mode()
     def encode(self, speech: Speech, fps: float, *, store: Path | None = None) -> SpeechFeatures:
         """Features of a whole voice; with `store`, their rows lie in that file and memory does not grow.
 
-        `rows="stretched"` gives Hallo's whole clips: rows are a multiple of `pad_to`, the last of padding.
+        `rows="stretched"` with `pad_to` gives whole clips: the last rows are of the silence that fills them.
         """
+        return collect(self.stream(speech, fps), store)
+
+    def stream(self, speech: Speech, fps: float) -> Iterator[SpeechFeatures]:
+        """`encode`, a piece at a time, for a `Reel`; the voice is heard through before, for its statistics."""
         rate = fps * 2 if self.config.rows == "halves" else fps
-        blocks = self.blocks(speech, fps)
-        return collect(blocks, speech, rate, self._count(speech, fps), store)
+        return pieces(self.blocks(speech, fps), speech, rate, self.count(speech, fps))
 
     @torch.inference_mode()
     def blocks(self, speech: Speech, fps: float) -> Iterator[Float[Tensor, "rows layers width"]]:
         """The same rows, a piece at a time."""
         require_rate(speech, self.config)
-        rows, place = self._count(speech, fps), self._places(speech, fps)
+        rows, place = self.count(speech, fps), self._places(speech, fps)
         heard = _Hearing(self, speech, self._length(speech, fps))
         piece, overlap = self._cut(rows, self._length(speech, fps) / speech.sample_rate)
         with heard.normalised():
@@ -103,7 +105,8 @@ class Wav2Vec2Encoder(nn.Module):
         kept = [last] if self.config.layers == 1 else found
         return torch.stack(kept, dim=2)[0]
 
-    def _count(self, speech: Speech, fps: float) -> int:
+    def count(self, speech: Speech, fps: float) -> int:
+        """Rows that a voice gives."""
         frames = frames_of(speech, fps)
         if self.config.rows == "halves":
             return 2 * frames
@@ -112,14 +115,14 @@ class Wav2Vec2Encoder(nn.Module):
 
     def _length(self, speech: Speech, fps: float) -> int:
         """Samples, with the zeros that fill the last clip (Hallo: whole frames of 16000 // fps)."""
-        missing = self._count(speech, fps) - frames_of(speech, fps) if self.config.pad_to else 0
+        missing = self.count(speech, fps) - frames_of(speech, fps) if self.config.pad_to else 0
         length = speech.num_samples + missing * (speech.sample_rate // max(int(fps), 1))
         return max(length, self.reach)
 
     def _places(self, speech: Speech, fps: float) -> _Places:
         return _Places(
             self.config.rows,
-            rows=self._count(speech, fps),
+            rows=self.count(speech, fps),
             steps=(self._length(speech, fps) - self.reach) // self.hop + 1,
             per_row=speech.sample_rate / fps / self.hop,
             middle=self.reach / 2 / self.hop,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from emo2.config import SpeechConfig
 from emo2.signals import Speech, SpeechFeatures
 from emo2.speech.hooks import recorded
-from emo2.speech.stream import Samples, collect, require_rate
+from emo2.speech.stream import Samples, collect, pieces, require_rate
 
 STEP_RATE = 50
 """Steps a second."""
@@ -47,12 +47,18 @@ class WhisperEncoder(nn.Module):
                 f"layers is {config.layers}"
             )
 
-    @torch.inference_mode()
     def encode(self, speech: Speech, fps: float, *, store: Path | None = None) -> SpeechFeatures:
         """Features of a whole voice at 50 rows a second; with `store`, they lie in that file."""
-        del fps  # the rows have their own rate
-        count = speech.num_samples // HOP // 2
-        return collect(self.blocks(speech), speech, STEP_RATE, count, store)
+        return collect(self.stream(speech, fps), store)
+
+    def stream(self, speech: Speech, fps: float) -> Iterator[SpeechFeatures]:
+        """`encode`, 30 s at a time, for a `Reel`; the voice is heard through before, for its loudest spot."""
+        return pieces(self.blocks(speech), speech, STEP_RATE, self.count(speech, fps))
+
+    def count(self, speech: Speech, fps: float) -> int:
+        """Rows that a voice gives; they have their own rate."""
+        del fps
+        return speech.num_samples // HOP // 2
 
     @torch.inference_mode()
     def blocks(self, speech: Speech) -> Iterator[Float[Tensor, "steps layers width"]]:
