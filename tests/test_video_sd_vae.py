@@ -52,7 +52,7 @@ def test_latents_are_the_posteriors_mean_at_the_usual_scale() -> None:
     codec = SdVae(CONFIG, network)
     latents = codec.encode(frames)
     assert latents.shape == (2, 3, 4, 8, 6)
-    assert (codec.channels, codec.side, codec.scale) == (4, 4, 0.18215)
+    assert (codec.channels, codec.cell, codec.scale) == (4, 4, 0.18215)
     wanted = network.encode(frames[1, 2][None]).latent_dist.mode() * 0.18215
     torch.testing.assert_close(latents[1, 2], wanted[0], atol=1e-6, rtol=0)
 

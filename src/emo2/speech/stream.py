@@ -106,14 +106,14 @@ def collect(found: Iterator[SpeechFeatures], store: Path | None) -> SpeechFeatur
     with store.open("wb") as file:
         for piece in found:
             file.write(piece.values.contiguous().numpy().tobytes())
-            kept.append(replace(piece, values=piece.values[:0]))
-            shape, dtype = piece.values.shape[1:], piece.values.dtype
+            kept.append(replace(piece, values=piece.values[:0].clone()))
+    like = kept[0].values
     count = sum(len(piece.energy) for piece in kept)
-    size = count * math.prod(shape)
-    values = torch.from_file(str(store), shared=False, size=size, dtype=dtype)
+    size = count * math.prod(like.shape[1:])
+    values = torch.from_file(str(store), shared=False, size=size, dtype=like.dtype)
     return replace(
         kept[0],
-        values=values.view(count, *shape),
+        values=values.view(count, *like.shape[1:]),
         energy=torch.cat([piece.energy for piece in kept]),
         voiced=torch.cat([piece.voiced for piece in kept]),
     )

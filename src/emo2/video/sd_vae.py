@@ -75,7 +75,7 @@ class SdVae(nn.Module):
         return int(self.vae.config.latent_channels)
 
     @property
-    def side(self) -> int:
+    def cell(self) -> int:
         """Pixels a side of a latent cell."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
@@ -95,9 +95,9 @@ class SdVae(nn.Module):
         """Latents of frames in [-1, 1]: the posterior's mean, or with a `generator` a draw of it (training)."""
         del reference
         height, width = frames.shape[-2:]
-        if height % self.side or width % self.side:
+        if height % self.cell or width % self.cell:
             raise ValueError(
-                f"frames of {height} x {width} do not divide into cells of {self.side}; "
+                f"frames of {height} x {width} do not divide into cells of {self.cell}; "
                 "resize or pad them"
             )
         like = next(self.vae.parameters())
