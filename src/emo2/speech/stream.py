@@ -102,18 +102,20 @@ def collect(found: Iterator[SpeechFeatures], store: Path | None) -> SpeechFeatur
     """
     if store is None:
         return join(list(found))
-    kept: list[SpeechFeatures] = []
+    tracks: list[tuple[Tensor, Tensor]] = []
+    last: SpeechFeatures | None = None
     with store.open("wb") as file:
-        for piece in found:
-            file.write(piece.values.contiguous().numpy().tobytes())
-            kept.append(replace(piece, values=piece.values[:0].clone()))
-    like = kept[0].values
-    count = sum(len(piece.energy) for piece in kept)
-    size = count * math.prod(like.shape[1:])
-    values = torch.from_file(str(store), shared=False, size=size, dtype=like.dtype)
+        for last in found:
+            file.write(last.values.contiguous().numpy().tobytes())
+            tracks.append((last.energy, last.voiced))
+    if last is None:
+        raise ValueError("the voice gave no features")
+    row, dtype = last.values.shape[1:], last.values.dtype
+    count = sum(len(energy) for energy, _ in tracks)
+    values = torch.from_file(str(store), shared=False, size=count * math.prod(row), dtype=dtype)
     return replace(
-        kept[0],
-        values=values.view(count, *like.shape[1:]),
-        energy=torch.cat([piece.energy for piece in kept]),
-        voiced=torch.cat([piece.voiced for piece in kept]),
+        last,
+        values=values.view(count, *row),
+        energy=torch.cat([energy for energy, _ in tracks]),
+        voiced=torch.cat([voiced for _, voiced in tracks]),
     )
