@@ -17,7 +17,7 @@ from typing import Any
 
 from emo2.arguments import BAD_INPUT, Parser, amount, count, positive, size, whole
 from emo2.errors import UserError
-from emo2.evaluate import evaluate_flags
+from emo2.evaluate import compare_flags, evaluate_flags
 from emo2.progress import show
 
 FAILED = 1
@@ -117,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     _studio_flags(command("studio", run_studio, "render people who speak, with exact labels"))
     _train_flags(command("train", run_train, "train a part on the studio's shards"))
     evaluate_flags(command("evaluate", run_evaluate, "measure motions or films as the field does"))
+    compare_flags(command("compare", run_compare, "measure several systems side by side"))
     return parser
 
 
@@ -308,6 +309,14 @@ def run_train(parsed: argparse.Namespace) -> int:
     ):
         if not parsed.quiet and step.index % 50 == 0:
             print(f"step {step.index}  loss {step.loss:.4f}", flush=True)
+    return 0
+
+
+def run_compare(parsed: argparse.Namespace) -> int:
+    """Measure several systems, and write tables and films."""
+    from emo2.evaluate import run_compare as run
+
+    show(run(parsed), parsed)
     return 0
 
 

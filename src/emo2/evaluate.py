@@ -28,6 +28,42 @@ def evaluate_flags(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=whole, default=0, metavar="N", help="of intervals and controls")
 
 
+def compare_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of `emo2 compare`."""
+    add = parser.add_argument
+    add(
+        "systems",
+        type=Path,
+        nargs="+",
+        metavar="SYSTEM",
+        help="folders of films or motions, equal stems",
+    )
+    add("--truth", type=Path, metavar="SET", help="the real ones: paired by stem")
+    add("--voices", type=Path, metavar="DIR", help="the voices: paired by stem")
+    add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the comparison")
+    add(
+        "--blind",
+        action="store_true",
+        help="letters for names in the films; the key in its own file",
+    )
+    add("--no-films", action="store_true", help="tables only")
+    add("--jobs", type=count, default=1, metavar="N", help="processes")
+    add("--seed", type=whole, default=0, metavar="N", help="of intervals and of the blind order")
+
+
+def run_compare(parsed: argparse.Namespace) -> Iterator[Event]:
+    """Measure several systems, with events on the way."""
+    from emo2.metrics.compare import Wishes, compare
+
+    names = ("systems", "truth", "voices", "output", "blind", "no_films", "jobs", "seed")
+    command = said("compare", {name: getattr(parsed, name) for name in names})
+    wishes = Wishes(
+        truth=parsed.truth, voices=parsed.voices, blind=parsed.blind, films=not parsed.no_films,
+        jobs=parsed.jobs, seed=parsed.seed,
+    )  # fmt: skip
+    yield from compare(parsed.systems, parsed.output, wishes, command=command)
+
+
 def run_evaluate(parsed: argparse.Namespace) -> Iterator[Event]:
     """Measure and report, with events on the way."""
     from emo2.metrics.inputs import find_inputs

@@ -86,8 +86,8 @@ def mean_figure(metric: Metric, readings: Mapping[str, Reading], seed: int = 0) 
     readings = {n: r for n, r in readings.items() if math.isfinite(r.value)}
     if not readings:
         return None
-    values = np.array([r.value for r in readings.values()])
-    weights = np.array([r.weight for r in readings.values()])
+    values = np.array([r.value for r in readings.values()], dtype=float)
+    weights = np.array([r.weight for r in readings.values()], dtype=float)
     if weights.sum() <= 0:
         weights = np.ones_like(weights)
     controls = [r.control for r in readings.values()]

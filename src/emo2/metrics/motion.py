@@ -35,23 +35,36 @@ class Alignment:
 
 
 def motion_beats(
-    points: Float[Tensor, "frames joints 3"], *, order: int = ORDER, threshold: float = THRESHOLD
-) -> list[Float[Tensor, " beats"]]:
-    """Per joint, the frames in which its speed has a local minimum (EMAGE `alignment`)."""
+    points: Float[Tensor, "frames joints 3"],
+    *,
+    order: int = ORDER,
+    threshold: float = THRESHOLD,
+    mean_speed: Float[Tensor, " joints"] | None = None,
+) -> list[Float[Tensor, " _"]]:
+    """Per joint, the frames in which its speed has a local minimum (EMAGE `alignment`).
+
+    The threshold is a share of `mean_speed` (units a frame; EMAGE takes its training set's), by default the clip's own.
+    """
     if len(points) < 3:
         return [torch.zeros(0) for _ in range(points.shape[1])]
     speed = torch.gradient(points.double(), dim=0)[0].norm(dim=-1)
-    speed = speed / speed.mean(0).clamp(min=1e-12)
-    beats = []
-    for joint in speed.T:
-        lowest = torch.ones(len(joint), dtype=torch.bool)
-        for step in range(1, order + 1):
-            # Frames outside count as the border frame does: a border is never lower than itself.
-            before = torch.cat([joint[:1].expand(step), joint[:-step]])[: len(joint)]
-            after = torch.cat([joint[step:], joint[-1:].expand(step)])[: len(joint)]
-            lowest &= (joint < before) & (joint < after)
-        beats.append((lowest & (joint > threshold)).nonzero()[:, 0].double())
-    return beats
+    mean = speed.mean(0) if mean_speed is None else mean_speed.double()
+    speed = speed / mean.clamp(min=1e-12)
+    return [
+        (local_minima(joint, order) & (joint > threshold)).nonzero()[:, 0].double()
+        for joint in speed.T
+    ]
+
+
+def local_minima(values: Float[Tensor, " n"], order: int) -> Bool[Tensor, " n"]:
+    """Where a value is lower than all others within `order` steps; never at a border."""
+    lowest = torch.ones(len(values), dtype=torch.bool)
+    for step in range(1, min(order, len(values)) + 1):
+        # Places outside count as the border does: a border is never lower than itself.
+        before = torch.cat([values[:1].expand(step), values[:-step]])[: len(values)]
+        after = torch.cat([values[step:], values[-1:].expand(step)])[: len(values)]
+        lowest &= (values < before) & (values < after)
+    return lowest
 
 
 def onsets(energy: Float[Tensor, " frames"], fps: float) -> Float[Tensor, " onsets"]:
@@ -64,15 +77,18 @@ def onsets(energy: Float[Tensor, " frames"], fps: float) -> Float[Tensor, " onse
     return peak.nonzero()[:, 0].double() / fps
 
 
-def _alignment(beats: list[Tensor], times_s: Tensor, fps: float, sigma_s: float) -> float:
-    if len(times_s) == 0 or not beats:
+def alignment_score(
+    beats: list[Float[Tensor, " _"]], onsets_s: Tensor, fps: float, sigma_s: float
+) -> float:
+    """Mean over joints and onsets of exp(-d² / 2 sigma²), d from the onset to the nearest beat; 0 without beats."""
+    if not len(onsets_s) or not beats:
         return 0.0
     scores = []
     for joint in beats:
-        if len(joint) == 0:  # a joint without beats scores nothing
+        if not len(joint):
             scores.append(0.0)
             continue
-        distance = (times_s[:, None] - joint[None] / fps).abs().amin(1)
+        distance = (onsets_s.double()[:, None] - joint[None].double() / fps).abs().amin(1)
         scores.append(float(torch.exp(-(distance**2) / (2 * sigma_s**2)).mean()))
     return sum(scores) / len(scores)
 
@@ -99,9 +115,9 @@ def beat_alignment(
     duration = len(points) / fps
     beats = motion_beats(points)
     times = onsets_s.double()
-    matched = _alignment(beats, times, fps, sigma_s)
+    matched = alignment_score(beats, times, fps, sigma_s)
     shifted = [
-        _alignment(
+        alignment_score(
             beats,
             (times + duration * (0.2 + 0.6 * i / max(shuffles - 1, 1))) % duration,
             fps,
