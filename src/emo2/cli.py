@@ -115,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
     )
     _studio_flags(command("studio", run_studio, "render people who speak, with exact labels"))
+    _convert_flags(command("convert", run_convert, "public weights to one file of ours, and back"))
     _train_flags(command("train", run_train, "train a part on the studio's shards"))
     evaluate_flags(command("evaluate", run_evaluate, "measure motions or films as the field does"))
     compare_flags(command("compare", run_compare, "measure several systems side by side"))
@@ -194,6 +195,18 @@ def _studio_flags(parser: argparse.ArgumentParser) -> None:
         help="MakeHuman skins, hair, clothes; none: plain bodies",
     )
     add("--voices", type=Path, metavar="DIR", help="real speech to align and perform")
+
+
+def _convert_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "source", type=Path, nargs="?", metavar="SOURCE", help="folder of a family's files, or file"
+    )
+    add("-o", "--output", type=Path, metavar="FILE", help="file to write (with --to: a folder)")
+    add("--family", default="", metavar="NAME", help="which family; default: found by the keys")
+    add("--variant", default="", metavar="V", help="files with this ending: acc, pose, pose_acc")
+    add("--to", default="", metavar="NAME", help="write a file of ours as this family's files")
+    add("--verify", type=Path, metavar="DIR", help="run every golden vector of a folder")
 
 
 def _train_flags(parser: argparse.ArgumentParser) -> None:
@@ -291,6 +304,45 @@ def run_studio(parsed: argparse.Namespace) -> int:
         if not parsed.quiet:
             print(path, flush=True)
     return 0
+
+
+def run_convert(parsed: argparse.Namespace) -> int:
+    """Public weights to ours, ours to public ones, or golden vectors."""
+    if parsed.verify:
+        return _verify(parsed)
+    if parsed.source is None or parsed.output is None:
+        raise UserError("give SOURCE and -o FILE, or --verify DIR; `emo2 convert --help` shows how")
+    from emo2.convert import families
+
+    if parsed.to:
+        made = families.convert_back(parsed.source, parsed.to, parsed.output)
+        text = ", ".join(str(path) for path in made)
+    else:
+        found = families.convert(
+            parsed.source, parsed.output, family=parsed.family, variant=parsed.variant
+        )
+        text = f"{parsed.output}  {families.describe(found)}"
+    if parsed.json:
+        print(json.dumps({"event": "done", "text": text}))
+    elif not parsed.quiet:
+        print(text)
+    return 0
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    """Golden vectors against our network: a line a site."""
+    from emo2.convert.parity import verify
+
+    count, failed = 0, 0
+    for found in verify(parsed.verify):
+        count, failed = count + 1, failed + (not found.passes)
+        if parsed.json:
+            print(json.dumps({"event": "compared", **found.facts()}), flush=True)
+        elif not parsed.quiet or not found.passes:
+            print(found.line(), flush=True)
+    if not parsed.quiet and not parsed.json:
+        print(f"{count - failed} of {count} pass")
+    return FAILED if failed else 0
 
 
 def run_train(parsed: argparse.Namespace) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from emo2.config import VideoConfig
-from emo2.convert.golden import Golden
+from emo2.convert.golden import Golden, read
 from emo2.convert.layouts import LAYOUTS, Layout
 from emo2.convert.names import table
 from emo2.convert.sizes import fitted
@@ -52,6 +53,28 @@ class Difference:
     def passes(self) -> bool:
         """Whether it is small enough; a NaN is not."""
         return self.found <= self.allowed
+
+    def line(self) -> str:
+        """Family, site, largest difference, verdict."""
+        verdict = "ok" if self.passes else f"FAILS (at most {self.allowed:.1e})"
+        return f"{self.project:<14} {self.site:<46} {self.dtype:<8} {self.found:.1e}  {verdict}"
+
+    def facts(self) -> dict[str, Any]:
+        """The same for machines."""
+        return {**asdict(self), "passes": self.passes}
+
+
+def verify(folder: Path) -> Iterator[Difference]:
+    """Every family's golden vectors of a folder, in float64 and float32."""
+    names = sorted(path.stem for path in (folder / "keys").glob("*.json"))
+    if not names:
+        raise UserError(
+            f"{folder} holds no golden vectors; expected keys/NAME.json for each family"
+        )
+    for name in names:
+        golden = read(folder, name)
+        for dtype in (torch.float64, torch.float32):
+            yield from compare(golden, dtype)
 
 
 @torch.no_grad()
@@ -316,7 +339,7 @@ class Watching:
         hook: Callable[..., None] = keep
         self.handles.append(module.register_forward_hook(hook))
 
-    def _keep_input(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _keep_input(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._put("conv_in_plus_guider", inputs[0])
 
     def _put(self, site: str, values: Tensor) -> None:

@@ -36,15 +36,15 @@ def fitted(
 
 def _unet(config: UNetConfig, shapes: Shapes, known: Mapping[str, Any]) -> UNetConfig:
     levels = _count(shapes, r"^down_blocks\.(\d+)\.resnets\.0\.conv1\.weight$")
-    tokens = [s[1] for n, s in shapes.items() if re.search(r"\battn2(_0)?\.to_k\.weight$", n)]
+    branches = [s[1] for n, s in shapes.items() if n.endswith(".attn2_0.to_k.weight")]
     inside = [s[1] for n, s in shapes.items() if n.endswith(".attn2.to_k.weight")]
-    has_audio = bool(config.audio_width)
-    in_block = has_audio and not config.audio_blocks
     max_frames = [s[1] for n, s in shapes.items() if n.endswith(".pos_encoder.pe")]
     return replace(
         config,
         in_channels=shapes["conv_in.weight"][1],
-        out_channels=shapes["conv_out.weight"][0] if "conv_out.weight" in shapes else 0,
+        out_channels=shapes.get("conv_out.weight", (config.out_channels,))[0]
+        if config.out_channels
+        else 0,
         widths=tuple(shapes[f"down_blocks.{i}.resnets.0.conv1.weight"][0] for i in range(levels)),
         layers=_count(shapes, r"^down_blocks\.0\.resnets\.(\d+)\.conv1\.weight$"),
         attention=tuple(
@@ -52,17 +52,20 @@ def _unet(config: UNetConfig, shapes: Shapes, known: Mapping[str, Any]) -> UNetC
         ),
         heads=known.get("attention_heads", config.heads),
         groups=known.get("norm_num_groups", config.groups),
-        context_width=inside[0] if inside and not in_block else 0,
-        audio_width=(inside[0] if in_block else _last(tokens, inside)) if has_audio else 0,
-        audio_blocks=tuple(_audio_inner(shapes)),
-        temporal=any(".motion_modules." in name for name in shapes),
+        context_width=next(iter(inside), config.context_width) if config.context_width else 0,
+        audio_width=_audio_width(config, inside, branches),
+        audio_blocks=tuple(_audio_inner(shapes)) or config.audio_blocks
+        if config.audio_blocks
+        else (),
         max_frames=known.get("pe_max_len", max(max_frames, default=config.max_frames)),
     )
 
 
-def _last(tokens: list[int], inside: list[int]) -> int:
-    """Width of the audio transformers' tokens: those that are not the context's."""
-    return tokens[-1] if len(tokens) > len(inside) else 0
+def _audio_width(config: UNetConfig, inside: list[int], branches: list[int]) -> int:
+    """Width of audio tokens: of the spatial blocks' second attention, or of the audio transformers' branches."""
+    if not config.audio_width:
+        return 0
+    return next(iter(branches if config.audio_blocks else inside), config.audio_width)
 
 
 def _audio_inner(shapes: Shapes) -> Iterable[int]:
