@@ -33,8 +33,8 @@ class FrameConditions:
     """Condition vector, added to the time embedding."""
     speed: Float[Tensor, "b f s"] | None = None
     """Speed buckets (`speed_code`)."""
-    maps: Float[Tensor, "b f c h w"] | None = None
-    """Guidance maps, at 2^(len(guidance_widths)-1) times the latent grid."""
+    maps: Float[Tensor, "b _ c h w"] | None = None
+    """Guidance maps, at 2^(len(guidance_widths)-1) times the latent grid; a single frame stands for all."""
     guidance: tuple[Float[Tensor, "b _ _ _ _"], ...] | None = None
     """What `UNet.guide` made of the maps: takes their place, so that they are encoded once for many passes; a
     single frame stands for all."""
