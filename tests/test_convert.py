@@ -24,7 +24,7 @@ from emo2.presets import PRESETS
 from emo2.video.network import VideoNetwork
 
 FOLDER = Path(__file__).parent / "parity"
-PROJECTS = [name.replace("-", "_") for name in LAYOUTS]
+PROJECTS = [name.replace("-", "_") for name in LAYOUTS if name != "animatediff"]
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,29 @@ def test_hallos_one_file_is_read_by_its_prefixes_and_written_so(tmp_path: Path) 
     there = load_file(made[0])
     assert {n for n in there if not n.endswith(".pe")} == set(net)
     assert all(torch.equal(there[n], t) for n, t in net.items())
+
+
+def test_stable_diffusion_and_animatediff_become_a_start_and_come_back(tmp_path: Path) -> None:
+    anyone = read(FOLDER, "animateanyone")
+    whole = anyone.weights("denoising_unet")
+    motion = {n: t for n, t in whole.items() if ".motion_modules." in n}
+    base = {n: t for n, t in whole.items() if n not in motion}
+    assert len(base) == 686
+    (tmp_path / "unet").mkdir()
+    save_file(base, tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
+    torch.save({"state_dict": motion}, tmp_path / "mm_sd_v15_v2.ckpt")
+    ours = tmp_path / "ours.safetensors"
+    families.convert(tmp_path, ours)
+    tensors, config, _ = weights.load(ours)
+    assert config.name == "animatediff"
+    VideoNetwork(config.video).load_state_dict(tensors, strict=True)
+    name = "down.0.0.spatial.context_attention.to_k.weight"
+    assert torch.equal(tensors[f"reference.{name}"], tensors[f"denoiser.{name}"])
+    families.convert_back(ours, "animatediff", tmp_path / "back")
+    there = load_file(tmp_path / "back" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(there[n], t) for n, t in base.items())
+    moving = load_file(tmp_path / "back" / "mm_sd_v15_v2.safetensors")
+    assert all(torch.equal(moving[n], t) for n, t in motion.items())
 
 
 def test_the_accelerated_variant_takes_its_own_files_and_settings(

@@ -204,6 +204,21 @@ VEXPRESS = Config(
     ),
 )  # fmt: skip
 
+ANIMATEDIFF = Config(
+    name="animatediff",
+    fps=25.0,
+    video=VideoConfig(
+        codec=CodecConfig(kind="sd"),
+        reference=replace(_SD, context_width=768),
+        denoiser=replace(_DENOISER, context_width=768, guidance_channels=0),
+        habits=HabitsConfig(reference_context="context"),
+        clip_frames=12,
+        motion_frames=0,
+    ),
+)
+"""No preset: Stable Diffusion 1.5 as reference network and as denoiser, with AnimateDiff's motion modules (EMO §3.3:
+both networks begin so). Tensors to start training from."""
+
 PRESETS: dict[str, Config] = {
     config.name: config
     for config in (

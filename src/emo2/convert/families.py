@@ -15,12 +15,12 @@ from torch import nn
 from emo2.config import Config, VideoConfig, from_json, to_json
 from emo2.convert import foreign
 from emo2.convert.foreign import Stored, Tensors
-from emo2.convert.layouts import LAYOUTS, Layout
+from emo2.convert.layouts import BASE, LAYOUTS, Layout
 from emo2.convert.names import POSITIONS, table
 from emo2.convert.sizes import fitted
 from emo2.convert.write import write
 from emo2.errors import UserError
-from emo2.presets import PRESETS
+from emo2.presets import ANIMATEDIFF, PRESETS
 from emo2.video.blocks import sinusoids
 from emo2.video.network import VideoNetwork
 from emo2.weights import FORMAT, facts_of
@@ -45,10 +45,11 @@ def convert(source: Path, output: Path, *, family: str = "", variant: str = "") 
     """Write what lies in `source` (a folder, or a file that holds a whole family) as one file of ours."""
     found = open_source(source, family=family, variant=variant)
     shapes = {m: {n: t.shape for n, t in tensors.items()} for m, tensors in found.modules.items()}
-    video = _config(found, PRESETS[found.layout.name].video, shapes)
+    preset = PRESETS.get(found.layout.name, ANIMATEDIFF)
+    video = _config(found, preset.video, shapes)
     if "acc" in variant.split("_"):
         video = replace(video, steps=ACCELERATED_STEPS, guidance=1.0)
-    config = replace(PRESETS[found.layout.name], video=video)
+    config = replace(preset, video=video)
     names = table(_built(config.video))
     _check(found, names, _shapes(config.video))
     tensors = {
@@ -94,9 +95,14 @@ def convert_back(file: Path, family: str, folder: Path) -> list[Path]:
             for name, t in tensors.items()
         }
         return [write(folder / f"{layout.single}.safetensors", whole, metadata)]
+    files = {layout.modules[m]: tensors for m, tensors in modules.items()}
+    if set(files) == {BASE}:  # one U-Net and what was merged into it
+        files = {
+            layout.merged[0]: {n: t for n, t in files[BASE].items() if ".motion_modules." in n},
+            BASE: {n: t for n, t in files[BASE].items() if ".motion_modules." not in n},
+        }
     return [
-        write(folder / f"{layout.modules[m]}.safetensors", tensors, metadata)
-        for m, tensors in modules.items()
+        write(folder / f"{stem}.safetensors", tensors, metadata) for stem, tensors in files.items()
     ]
 
 
@@ -123,6 +129,7 @@ def open_source(source: Path, *, family: str = "", variant: str = "") -> Found:
     if family:
         return opened[0]
     fits = [found for found in opened if _looks_like(found)]
+    fits = [found for found in fits if found.modules.get("guidance")] or fits
     if len(fits) != 1:
         names = ", ".join(found.layout.name for found in fits or opened)
         raise UserError(f"{source} could hold {names}; say which with --family")
@@ -168,7 +175,10 @@ def _file(folder: Path, stem: str, variant: str) -> Path | None:
 
 
 def _all_there(layout: Layout, folder: Path, variant: str) -> bool:
-    return all(_file(folder, stem, variant) for stem in layout.modules.values())
+    stems = set(layout.modules.values())
+    if stems == {BASE}:  # the motion module is what tells it from a family's own base
+        stems |= set(layout.merged)
+    return all(_file(folder, stem, variant) for stem in stems)
 
 
 def _nothing_found(folder: Path, layouts: Sequence[Layout], variant: str) -> str:
@@ -192,7 +202,7 @@ def _of_files(layout: Layout, folder: Path, variant: str) -> Found:
     for module, stem in layout.modules.items():
         stems = [stem]
         if module == "denoiser":
-            stems = ["diffusion_pytorch_model", *layout.merged, stem]
+            stems = [BASE, *layout.merged, *([stem] if stem != BASE else [])]
         paths = [p for s in stems if (p := _file(folder, s, variant)) is not None]
         modules[module] = {n: t for path in paths for n, t in foreign.read(path).items()}
         files += paths
@@ -201,13 +211,9 @@ def _of_files(layout: Layout, folder: Path, variant: str) -> Found:
 
 def _looks_like(found: Found) -> bool:
     """Whether the keys are those of the family, where file names alone do not tell."""
-    name, denoiser, guidance = (
-        found.layout.name,
-        found.modules["denoiser"],
-        found.modules["guidance"],
-    )
+    name, denoiser = found.layout.name, found.modules["denoiser"]
     if name in ("animateanyone", "musepose", "aniportrait"):
-        if ("conv_layers.0.weight" in guidance) != (name == "aniportrait"):
+        if ("conv_layers.0.weight" in found.modules["guidance"]) != (name == "aniportrait"):
             return False
         length = max((t.shape[1] for n, t in denoiser.items() if POSITIONS.search(n)), default=0)
         return name == "aniportrait" or length == PRESETS[name].video.denoiser.max_frames

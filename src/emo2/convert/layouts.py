@@ -23,6 +23,8 @@ class Layout:
     """Files whose tensors lie under those of the denoiser's file (motion module), in order of loading."""
 
 
+BASE = "diffusion_pytorch_model"
+"""Stable Diffusion's U-Net, as diffusers names its file."""
 _MERGED = ("motion_module",)
 
 LAYOUTS: dict[str, Layout] = {
@@ -114,6 +116,14 @@ LAYOUTS: dict[str, Layout] = {
             merged=_MERGED,
             repository="tk93/V-Express",
             licence="no licence file; its README allows research only for the weights",
+        ),
+        Layout(
+            name="animatediff",
+            title="Stable Diffusion 1.5 with AnimateDiff",
+            modules={"reference": BASE, "denoiser": BASE},
+            merged=("mm_sd_v15_v2",),
+            repository="guoyww/animatediff",
+            licence="CreativeML OpenRAIL-M (Stable Diffusion); Apache-2.0 (AnimateDiff)",
         ),
     )
 }
