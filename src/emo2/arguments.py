@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import Any
 
 BAD_INPUT = 2
@@ -60,3 +61,22 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 1 or more")
     return int(text)
+
+
+DTYPES = ("float32", "bfloat16", "float16")
+PARTS = ("motion", "video", "finder")
+RECIPES = ("emo-image", "emo-video", "emo-speed", "emo2-image", "emo2-video")
+"""What `emo2 train` trains: parts of compact, and recipes for full (`recipes.py`)."""
+
+
+def latent_flags(group: argparse._ArgumentGroup) -> None:
+    """What presets over Stable Diffusion's latents understand besides (docs/full.md)."""
+    add = group.add_argument
+    add("--guidance", type=amount, metavar="X", help="scale; 1: none, at half the cost")
+    add("--solver", choices=("ddim", "unipc", "lcm", "tcd"), default="ddim", help="sampler")
+    add("--lora", type=Path, metavar="FILE", help="low-rank weights, such as LCM's or TCD's")
+    add("--face-embedding", type=Path, metavar="FILE", help="InsightFace's 512 numbers (hallo)")
+    add("--tiny-decoder", action="store_true", help="decode by TAESD: quick, a little softer")
+    add("--dtype", choices=DTYPES, help="of the networks; default: bfloat16 on cuda, else float32")
+    add("--offload", choices=("parts", "layers"), default="none", help="for small cards")
+    add("--compile", action="store_true", help="torch.compile for the denoiser")

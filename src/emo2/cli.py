@@ -15,7 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emo2.arguments import BAD_INPUT, Parser, amount, count, positive, size, whole
+from emo2.arguments import (
+    BAD_INPUT,
+    PARTS,
+    RECIPES,
+    Parser,
+    amount,
+    count,
+    latent_flags,
+    positive,
+    size,
+    whole,
+)
 from emo2.errors import UserError
 from emo2.evaluate import compare_flags, evaluate_flags
 from emo2.progress import show
@@ -124,7 +135,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _voice_flags(parser: argparse.ArgumentParser) -> None:
     """What stage 1 is told, in `generate` and `motion`."""
-    parser.add_argument("--preset", default="compact", help="compact, or a folder of weights")
+    parser.add_argument(
+        "--preset",
+        default="compact",
+        help="compact, the name of a public one, a converted file, or a folder",
+    )
     parser.add_argument(
         "--seed", type=whole, default=0, metavar="N", help="another number, another film"
     )
@@ -153,6 +168,7 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=count, metavar="N", help="diffusion steps of stage 2")
     add("--keep-frames", type=Path, metavar="DIR", help="also write every frame as PNG")
     add("--no-resume", action="store_true", help="start anew, even where a killed run left clips")
+    latent_flags(parser.add_argument_group("presets over Stable Diffusion's latents"))
 
 
 def _motion_flags(parser: argparse.ArgumentParser) -> None:
@@ -211,11 +227,12 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
 
 def _train_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("part", choices=("motion", "video", "finder"), help="which part")
+    add("part", choices=(*PARTS, *RECIPES), help="a part of compact, or a recipe for full")
+    add("--start", type=Path, metavar="FILE", help="converted weights a recipe begins with")
     add("--data", type=Path, metavar="DIR", help="the studio's shards")
     add("--out", type=Path, required=True, metavar="DIR", help="checkpoints, previews, curves")
     add("--steps", type=count, default=10_000, metavar="N", help="optimiser steps")
-    add("--batch", type=count, default=32, metavar="N", help="items a step")
+    add("--batch", type=count, metavar="N", help="items a step; default: 32, a recipe's own")
     add("--device", default="cpu", metavar="D", help="cpu or cuda")
     add("--seed", type=whole, default=0, metavar="N", help="order, noise, first weights")
     add("--resume", action="store_true", help="go on at the last checkpoint in --out")
@@ -227,10 +244,12 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
 def run_generate(parsed: argparse.Namespace) -> int:
     """A photo and a voice become a film."""
     from emo2.generate import Job, generate
+    from emo2.video.latent_load import setup_of
 
     fields = ("photo", "voice", "output", "preset", "seed", "style", "speed", "amplitude", "motion",
               "save_motion", "size", "face", "device", "steps", "keep_frames")  # fmt: skip
-    job = Job(**{name: getattr(parsed, name) for name in fields}, resume=not parsed.no_resume)
+    wishes = {name: getattr(parsed, name) for name in fields}
+    job = Job(**wishes, resume=not parsed.no_resume, setup=setup_of(vars(parsed)))
     show(generate(job), parsed)
     return 0
 
@@ -347,18 +366,9 @@ def _verify(parsed: argparse.Namespace) -> int:
 
 def run_train(parsed: argparse.Namespace) -> int:
     """Train a part."""
-    from emo2.train import train_part
+    from emo2.recipes import train_by
 
-    for step in train_part(
-        parsed.part,
-        parsed.data,
-        parsed.out,
-        steps=parsed.steps,
-        batch=parsed.batch,
-        device=parsed.device,
-        seed=parsed.seed,
-        resume=parsed.resume,
-    ):
+    for step in train_by(vars(parsed)):
         if not parsed.quiet and step.index % 50 == 0:
             print(f"step {step.index}  loss {step.loss:.4f}", flush=True)
     return 0

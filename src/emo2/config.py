@@ -192,6 +192,8 @@ class VideoConfig:
     """Stage 2: reference network, denoiser, codec (EMO §3, EMO2 §3, design §6)."""
 
     codec: CodecConfig
+    family: str = ""
+    """How films are sampled over Stable Diffusion's latents (`video/families.py`); empty: the compact way."""
     reference: UNetConfig
     denoiser: UNetConfig
     details: DetailConfig | None = None

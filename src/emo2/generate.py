@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ from emo2.portrait import find
 from emo2.reel import Reel, join
 from emo2.resume import digest_files, digest_package
 from emo2.signals import Motion, Portrait, Speech
+from emo2.video.latent_load import Setup
 
 LONGEST_SIDE = 1024
 """A film is as large as its photo, up to this; `size` asks for more."""
@@ -69,6 +70,8 @@ class Job:
     steps: int | None = None
     keep_frames: Path | None = None
     resume: bool = True
+    setup: Setup = field(default_factory=Setup)
+    """For presets over Stable Diffusion's latents."""
 
     @property
     def options(self) -> Options:
@@ -78,12 +81,14 @@ class Job:
     def fingerprint(self) -> str:
         """Stands for all that shapes the film: the same fingerprint, the same bytes."""
         parts = [weights.path_of(self.preset, part) for part in weights.PARTS]
-        files = [self.photo, self.voice, *parts, *([self.motion] if self.motion else [])]
+        extra = [self.motion, self.setup.embedding, self.setup.lora]
+        files = [self.photo, self.voice, *parts, *(path for path in extra if path is not None)]
         wishes = {
             **asdict(self.options),
             "size": self.size,
             "face": self.face,
             "device": self.device,
+            "setup": self.setup,
         }
         return digest_files(
             files, digest_package(), repr(wishes), torch.__version__, str(torch.get_num_threads())
@@ -97,10 +102,11 @@ def generate(job: Job) -> Iterator[Event]:
         require_place(job.save_motion, ".npz")
     image, speech = media.read_photo(job.photo), media.read_voice(job.voice)
     given = None if job.motion is None else load_motion(job.motion)
-    models = pipeline.load(job.preset, device=job.device)
+    models = pipeline.load(job.preset, device=job.device, setup=job.setup)
     pipeline.style_of(models.config.motion, job.options)
-    portrait = reframe(find(image, models.finder, face_index=job.face or 0), job.size, LONGEST_SIDE)
-    yield from (Event(kind="note", text=note) for note in portrait.notes)
+    found = find(image, models.finder, face_index=job.face or 0)
+    portrait = reframe(found, pipeline.film_size(models, found.size, job.size), LONGEST_SIDE)
+    yield from (Event(kind="note", text=n) for n in (*portrait.notes, *pipeline.notes(models)))
     yield from _film(job, models, portrait, speech, given)
 
 
@@ -108,12 +114,9 @@ def _film(
     job: Job, models: Models, portrait: Portrait, speech: Speech, given: Motion | None
 ) -> Iterator[Event]:
     fps, total = models.config.fps, media.num_frames(speech.duration_s, models.config.fps)
-    for_motion, for_film = pipeline.hear(models.speech, speech, fps)
-    if given is None:
-        motion = pipeline.plan(models.motion, portrait, for_motion, job.options)
-    else:
-        motion = Reel.of(fit_motion(given, total, fps, str(job.motion)))
-    del for_motion  # unread, it would hold all that the film's half has read
+    if given is not None:
+        given = fit_motion(given, total, fps, str(job.motion))
+    for_film, motion = pipeline.direct(models, portrait, speech, job.options, given)
     if job.save_motion is not None:
         motion = Reel(_saved(motion, job.save_motion), total)
     film = media.Film(

@@ -135,6 +135,10 @@ class Projected:
         """That of the keys."""
         return self.keys.shape
 
+    def to(self, device: torch.device) -> Projected:
+        """The same on another device."""
+        return Projected(self.keys.to(device), self.values.to(device))
+
     def rows(self, order: Int[Tensor, " n"] | int) -> Projected:
         """Of each row that looks at them: those of the rows that `order` names, or each row that many times."""
         if isinstance(order, int):

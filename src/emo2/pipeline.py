@@ -6,8 +6,10 @@ paper, one line an arrow.  Files are not known here: `generate.py` does those.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
 from typing import TypeVar
@@ -17,18 +19,25 @@ from torch import Tensor, nn
 
 from emo2 import weights
 from emo2.config import Config, MotionConfig
+from emo2.convert.lora import add_lora
 from emo2.errors import UserError
 from emo2.guidance import draw, fit_camera
+from emo2.hands import resample
 from emo2.media import num_frames
 from emo2.motion import MotionStage, SpeechMotion
 from emo2.portrait import PortraitFinder
-from emo2.reel import Reel, join
+from emo2.reel import Reel, cut, join
 from emo2.signals import Clip, GuidanceMaps, Motion, Portrait, Speech, SpeechFeatures
-from emo2.speech import SpeechEncoder
+from emo2.speech import Ears, SpeechEncoder
 from emo2.start import pose_of
 from emo2.video import VideoStage
+from emo2.video.latent_load import Setup, furnish, read_stage
+from emo2.video.latent_stage import LatentStage
 
 Network = TypeVar("Network", bound=nn.Module)
+
+LONG_S = 600.0
+"""Voices from this length on keep the features of wav2vec 2.0 (0.9 MB a second) on the disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +63,10 @@ class Models:
     finder: PortraitFinder
     speech: SpeechEncoder
     motion: MotionStage
-    video: VideoStage
-    facts: Mapping[str, Mapping[str, str]]
+    video: VideoStage | LatentStage
+    ears: Ears | None = None
+    """What hears for stage 2, where that is not stage 1's encoder."""
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """What each weights file says of itself, by part."""
 
 
@@ -73,12 +84,54 @@ def animate(
     All of it flows: the first clip is there after the first windows, however long the voice.
     """
     options = options or Options()
-    for_motion, for_film = hear(models.speech, speech, models.config.fps)
-    moves = (
-        plan(models.motion, portrait, for_motion, options) if motion is None else Reel.of(motion)
-    )
-    del for_motion  # unread, it would hold all that the film's half has read
-    yield from render(models, portrait, for_film, moves, options)
+    features, moves = direct(models, portrait, speech, options, motion)
+    yield from render(models, portrait, features, moves, options)
+
+
+def direct(
+    models: Models, portrait: Portrait, speech: Speech, options: Options, given: Motion | None
+) -> tuple[SpeechFeatures | Reel[SpeechFeatures], Reel[Motion]]:
+    """What the film is made from: what stage 2 hears, and the motion, planned by stage 1 where none is given."""
+    for_motion, for_film = hear(models.speech, speech, models.motion.fps)
+    planned = given is None
+    motion = plan(models.motion, portrait, for_motion, options) if planned else Reel.of(given)
+    if models.ears is None:
+        return for_film, motion
+    fps = models.config.fps
+    if planned and models.motion.fps != fps:
+        motion = Reel.of(
+            _lasting(resample(motion.whole(), fps), num_frames(speech.duration_s, fps))
+        )
+    return listen(models.ears, speech, fps), motion
+
+
+def listen(ears: Ears, speech: Speech, fps: float) -> SpeechFeatures:
+    """A voice by stage 2's own ears; the features of a long one lie on the disk while they are used."""
+    if isinstance(ears, SpeechEncoder) or speech.duration_s < LONG_S:
+        return ears.encode(speech, fps)
+    handle, name = tempfile.mkstemp(prefix="emo2-speech-")
+    os.close(handle)
+    try:
+        return ears.encode(speech, fps, store=Path(name))
+    finally:
+        Path(name).unlink()  # what is mapped stays until nobody uses it
+
+
+def _lasting(motion: Motion, frames: int) -> Motion:
+    """The motion cut, or its last frame held, to so many frames."""
+    if len(motion) >= frames:
+        return cut(motion, 0, frames)
+    last = cut(motion, len(motion) - 1, len(motion))
+    return join([motion, *[last] * (frames - len(motion))])
+
+
+def film_size(
+    models: Models, photo: tuple[int, int], wanted: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """The size of a film of a photo of that size; None: the photo's own will do."""
+    if isinstance(models.video, LatentStage):
+        return models.video.film_size(photo, wanted)
+    return wanted
 
 
 def hear(
@@ -108,6 +161,11 @@ def plan(
     return Reel(windows, len(features))
 
 
+def notes(models: Models) -> tuple[str, ...]:
+    """What a user should know of these networks before a film is made."""
+    return models.video.notes if isinstance(models.video, LatentStage) else ()
+
+
 def render(
     models: Models,
     portrait: Portrait,
@@ -119,6 +177,13 @@ def render(
     state: dict[str, Tensor] | None = None,
 ) -> Iterator[Clip]:
     """Stage 2, from frame `start` on; `state` is that of the clip which ended there."""
+    if isinstance(models.video, LatentStage):
+        assert isinstance(features, SpeechFeatures)
+        yield from models.video.sample(
+            models.video.look(portrait), features, motion,
+            seed=options.seed, steps=options.steps, start=start, state=state,
+        )  # fmt: skip
+        return
     camera, moves = fit_camera(portrait), Reel.of(motion)
     opening = moves.between(0, 1)
 
@@ -146,11 +211,23 @@ def style_of(config: MotionConfig, options: Options) -> str:
     return options.style
 
 
-def load(preset: str | Path = "compact", *, device: str = "cpu") -> Models:
-    """Networks and weights of a preset: a name, or a folder with the three files of one.
+def load(
+    preset: str | Path = "compact", *, device: str = "cpu", setup: Setup | None = None
+) -> Models:
+    """Networks and weights of a preset: a name, a converted file, or a folder with the three files of one.
 
-    A file that is missing, damaged or made for other networks is a `UserError`.
+    A file that is missing, damaged or made for other networks is a `UserError`.  `setup`: for stages over Stable
+    Diffusion's latents; `device` may then name several, with commas.
     """
+    path = weights.require_video(str(preset))
+    found_config = weights.config_of(path)
+    if found_config is not None and found_config.video.codec.kind == "sd":
+        return _load_over_latents(str(preset), path, _placed(setup or Setup(), device))
+    if setup is not None and setup != Setup():
+        raise UserError(
+            f"guidance, solver, face embedding, LoRA, off-load, numbers and tiny decoder belong to presets over "
+            f"Stable Diffusion's latents; {preset} has none of them"
+        )
     place = device_of(device)
     found = {
         part: weights.load(weights.path_of(str(preset), part), part=part) for part in weights.PARTS
@@ -162,6 +239,34 @@ def load(preset: str | Path = "compact", *, device: str = "cpu") -> Models:
         weights.fill(modules, found[part][0], path)
         modules.eval().requires_grad_(False).to(place)
     return models
+
+
+def _placed(setup: Setup, device: str) -> Setup:
+    names = tuple(device.split(","))
+    for name in names:
+        device_of(name)
+    return replace(setup, placement=replace(setup.placement, devices=names))
+
+
+def _load_over_latents(preset: str, path: Path, setup: Setup) -> Models:
+    """Finder and stage 1 of the compact preset (or the folder's own), stage 2 and its ears of the converted file."""
+    motion_config, stage_1 = load_stage_1(preset)
+    finder = load_finder(preset)
+    stage, config, facts = read_stage(path, setup.placement.dtype)
+    if setup.lora is not None:
+        add_lora(stage, setup.lora)
+    ears = furnish(stage, config, path, setup)
+    if setup.placement.offload == "none":
+        ears.to(setup.placement.device)
+    return Models(
+        config=replace(config, motion=motion_config.motion, finder=finder.config),
+        finder=finder,
+        speech=stage_1.speech,
+        motion=stage_1.motion,
+        video=stage,
+        ears=ears,
+        facts={"video": facts},
+    )
 
 
 def load_finder(preset: str = "compact") -> PortraitFinder:

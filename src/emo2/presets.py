@@ -58,6 +58,7 @@ FULL = Config(
     speech=_WAV2VEC2,
     video=VideoConfig(
         codec=CodecConfig(kind="sd"),
+        family="full",
         reference=_REFERENCE,
         denoiser=replace(
             _DENOISER,
@@ -77,9 +78,10 @@ FULL = Config(
 HALLO = Config(
     name="hallo",
     fps=25.0,
-    speech=_WAV2VEC2,
+    speech=replace(_WAV2VEC2, rows="stretched", pad_to=16),
     video=VideoConfig(
         codec=CodecConfig(kind="sd"),
+        family="hallo",
         reference=replace(_REFERENCE, context_width=768),
         denoiser=replace(
             _DENOISER,
@@ -114,8 +116,9 @@ ECHOMIMIC_V2 = Config(
     speech=_WHISPER,
     video=VideoConfig(
         codec=CodecConfig(kind="sd"),
+        family="echomimic-v2",
         reference=_REFERENCE,
-        denoiser=replace(_DENOISER, audio_width=384, audio_weight=3.0),
+        denoiser=replace(_DENOISER, audio_width=384, audio_weight=3.0, audio_window=0),
         clip_frames=12,
         motion_frames=0,
         steps=30,
@@ -127,7 +130,9 @@ ECHOMIMIC_V1 = replace(
     ECHOMIMIC_V2,
     name="echomimic-v1",
     video=replace(
-        ECHOMIMIC_V2.video, denoiser=replace(ECHOMIMIC_V2.video.denoiser, guidance_channels=1)
+        ECHOMIMIC_V2.video,
+        family="echomimic-v1",
+        denoiser=replace(ECHOMIMIC_V2.video.denoiser, guidance_channels=1),
     ),
 )
 
@@ -136,6 +141,7 @@ ANIMATEANYONE = Config(
     fps=25.0,
     video=VideoConfig(
         codec=CodecConfig(kind="sd"),
+        family="animateanyone",
         reference=replace(_REFERENCE, context_width=768),
         denoiser=replace(_DENOISER, context_width=768),
         habits=HabitsConfig(reference_context="context", keeps_guidance=True),
@@ -151,6 +157,7 @@ MUSEPOSE = replace(
     name="musepose",
     video=replace(
         ANIMATEANYONE.video,
+        family="musepose",
         denoiser=replace(ANIMATEANYONE.video.denoiser, max_frames=128),
         clip_frames=48,
         steps=20,
@@ -163,6 +170,7 @@ ANIPORTRAIT = replace(
     fps=30.0,
     video=replace(
         ANIMATEANYONE.video,
+        family="aniportrait",
         denoiser=replace(
             ANIMATEANYONE.video.denoiser,
             guidance_widths=(16, 32, 64, 128),
@@ -178,9 +186,10 @@ ANIPORTRAIT = replace(
 VEXPRESS = Config(
     name="vexpress",
     fps=30.0,
-    speech=replace(_WAV2VEC2, layers=1),
+    speech=replace(_WAV2VEC2, layers=1, rows="halves"),
     video=VideoConfig(
         codec=CodecConfig(kind="sd"),
+        family="vexpress",
         reference=replace(
             _REFERENCE, out_channels=4, out_norm=False, context_width=768, feature="context"
         ),

@@ -20,6 +20,7 @@ from torch import Tensor
 from emo2.config import Config, from_json, to_json
 from emo2.errors import UserError
 from emo2.presets import PRESETS
+from emo2.sources import folder_of
 
 FORMAT = 1
 PARTS = ("speech_motion", "video", "finder")
@@ -63,9 +64,9 @@ def save(
 
 
 def load(
-    path: Path, *, part: str | None = None
+    path: Path, *, part: str | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[dict[str, Tensor], Config, dict[str, str]]:
-    """Tensors (float32), config and facts of a file that `save` wrote; anything else is a `UserError`."""
+    """Tensors (as `dtype`), config and facts of a file that `save` wrote; anything else is a `UserError`."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is not there; expected a .safetensors file of emo2 weights")
@@ -73,7 +74,10 @@ def load(
         with safe_open(path, framework="pt") as file:
             facts = dict(file.metadata() or {})
             _check_facts(path, facts, part)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {}
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                tensor = file.get_tensor(name)
+                tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path} is damaged or no safetensors file ({error}); fetch or train it again"
@@ -86,7 +90,7 @@ def load(
             f"{path} holds a config this emo2 cannot read ({error}); "
             "use the emo2 that wrote it, or train it again"
         ) from error
-    return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, config, facts
+    return tensors, config, facts
 
 
 def _check_facts(path: Path, facts: dict[str, str], part: str | None) -> None:
@@ -105,22 +109,63 @@ def _check_facts(path: Path, facts: dict[str, str], part: str | None) -> None:
 
 
 def path_of(preset: str, part: str) -> Path:
-    """Where the weights of a preset's part are: in the package for a name, beside each other for a folder."""
+    """Where the weights of a preset's part are: in the package for a name, beside each other for a folder.
+
+    A preset over Stable Diffusion's latents, and a single file of stage 2, take finder and stage 1 from the package;
+    by its name, the first lies converted in the folder of downloads.
+    """
+    file, shipped = f"{part}.safetensors", ASSETS / "compact" / f"{part}.safetensors"
     if preset in PRESETS:
-        return ASSETS / preset / f"{part}.safetensors"
-    folder = Path(preset)
-    if folder.is_dir():
-        return folder / f"{part}.safetensors"
+        if PRESETS[preset].video.codec.kind == "relative":
+            return ASSETS / preset / file
+        return folder_of(preset) / file if part == "video" else shipped
+    given = Path(preset)
+    if given.is_file():
+        return given if part == "video" else shipped
+    if given.is_dir():
+        alone = not (given / file).is_file() and part != "video" and is_over_latents(preset)
+        return shipped if alone else given / file
     raise UserError(
-        f"unknown preset {preset!r}; give one of {', '.join(sorted(PRESETS))}, "
+        f"unknown preset {preset!r}; give one of {', '.join(sorted(PRESETS))}, a converted file of stage 2, "
         f"or a folder that holds {', '.join(f'{p}.safetensors' for p in PARTS)}"
     )
 
 
-def fill(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load `tensors` into `module`, strictly: a missing, extra or misshapen tensor is a `UserError`."""
+def require_video(preset: str) -> Path:
+    """The file of a preset's stage 2; where a public one is missing, how to get it."""
+    path = path_of(preset, "video")
+    if preset in PRESETS and PRESETS[preset].video.codec.kind == "sd" and not path.is_file():
+        raise UserError(
+            f"the weights of preset {preset} are not here ({path}); fetch and convert them: "
+            f"emo2 download {preset}, then emo2 convert {folder_of(preset)} -o {path}"
+        )
+    return path
+
+
+def config_of(path: Path) -> Config | None:
+    """The config in a file's header; None where there is no such file or nothing of ours in it."""
     try:
-        module.load_state_dict(dict(tensors), strict=True)
+        text = facts_of(path).get("config")
+        return None if text is None else from_json(text)
+    except (SafetensorError, OSError, ValueError, TypeError):
+        return None
+
+
+def is_over_latents(preset: str) -> bool:
+    """Whether a preset's stage 2, as far as it is here, works over Stable Diffusion's latents."""
+    config = config_of(path_of(preset, "video"))
+    return config is not None and config.video.codec.kind == "sd"
+
+
+def fill(
+    module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path, *, assign: bool = False
+) -> None:
+    """Load `tensors` into `module`, strictly: a missing, extra or misshapen tensor is a `UserError`.
+
+    `assign`: the module takes the tensors themselves, so that large ones are in memory once.
+    """
+    try:
+        module.load_state_dict(dict(tensors), strict=True, assign=assign)
     except RuntimeError as error:
         first = " ".join(str(error).split())[:200]
         raise UserError(

@@ -249,7 +249,7 @@ class Run:
         elif name not in ("out", "out_nocfg"):
             raise UserError(f"{self.golden.name}: no mode of ours is called {name}")
         network = with_config(self.network, config)
-        look = network.look(self.photo, context=self.context, before=self.before, guided=guided)
+        look = network.read(self.photo, context=self.context, before=self.before, guided=guided)
         frames = network.halves(self.frames) if guided else network.conditions(self.frames)
         noisy = rearrange(self.given["latents"], "b c f h w -> b f c h w")
         time = torch.tensor([float(self.told["timestep"])])

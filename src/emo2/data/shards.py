@@ -23,7 +23,7 @@ from emo2.data.guidance_labels import maps_of
 from emo2.errors import UserError
 from emo2.media.voice import SampledVoice
 from emo2.signals import Speech
-from emo2.speech import SpeechEncoder
+from emo2.speech import Ears, SpeechEncoder
 from emo2.video.examples import BODY_VIEW, FACE_VIEW, MIRROR_ACTIONS, Examples, is_still, marks_of
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ Hear = Callable[[Float[Tensor, " n"], int, float], Float[Tensor, "frames layers 
 """(samples, their rate, frames a second): feature rows of a voice."""
 
 
-def listener(encoder: SpeechEncoder) -> Hear:
+def listener(encoder: Ears) -> Hear:
     """How takes are heard when stage 2 is trained: by the encoder that it will work with."""
 
     def hear(samples: Tensor, sample_rate: int, fps: float) -> Tensor:

@@ -120,19 +120,38 @@ class SpatialBlock(nn.Module):
         if reference is None:
             return self.self_attention(z)
         unread = reference.unread
+        if reference.wasteful:
+            joined = torch.cat([z, _tokens_of_all(reference, z.shape[0])], dim=1)
+            every = self.self_attention(z, joined)
+            return torch.cat([self.self_attention(z[:unread]), every[unread:]])
         reads = self.self_attention(z[unread:], extra=reference.tokens, order=reference.order)
         return reads if not unread else torch.cat([self.self_attention(z[:unread]), reads])
 
     def _attend_to_reference(self, y: Tensor, reference: SiteReference) -> Tensor:
         unread = reference.unread
-        looking = self.reference_norm(y[unread:])
-        reads = self.reference_attention(looking, reference.tokens, order=reference.order)
+        if reference.wasteful:
+            tokens = _tokens_of_all(reference, y.shape[0])
+            reads = self.reference_attention(self.reference_norm(y), tokens)[unread:]
+        else:
+            looking = self.reference_norm(y[unread:])
+            reads = self.reference_attention(looking, reference.tokens, order=reference.order)
         if unread:
             nothing = torch.zeros_like(y[:unread])
             if self.unread_bias:
                 nothing = nothing + self.reference_attention.to_out.bias
             reads = torch.cat([nothing, reads])
         return self.reference_weight * reads
+
+
+def _tokens_of_all(reference: SiteReference, rows: int) -> Float[Tensor, "n u c"]:
+    """The reference's tokens once more for every row, those that do not read it included."""
+    tokens, order = reference.tokens, reference.order
+    assert isinstance(tokens, Tensor)
+    reading = rows - reference.unread
+    if order is None:
+        order = torch.arange(reading, device=tokens.device) // (reading // tokens.shape[0])
+    unread = order.new_zeros(reference.unread)
+    return tokens[torch.cat([unread, order])]
 
 
 class AudioBlock(nn.Module):

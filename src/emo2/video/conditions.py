@@ -83,6 +83,12 @@ class Reference:
     """So many clips at the batch's beginning read no reference: guidance's unconditional half."""
     alternates: bool = False
     """Frame j of f reads row (f + j) mod g instead (Hallo's accident, `HabitsConfig.alternating_reference`)."""
+    wasteful: bool = False
+    """Everything is computed for all frames, read or not, as the originals do it; for comparison of speed."""
+
+    def to(self, device: torch.device) -> Reference:
+        """The same on another device."""
+        return replace(self, sites=tuple(site.to(device) for site in self.sites))
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,7 @@ class SiteReference:
     unread: int = 0
     order: Tensor | None = None
     """For every frame that reads, its row of the tokens; None: even shares."""
+    wasteful: bool = False
 
 
 class Passing:
@@ -133,7 +140,8 @@ class Passing:
         if self.reference.alternates:
             turns = torch.arange(self.count, 2 * self.count) % tokens.shape[0]
             order = turns.to(_device(tokens))
-        return SiteReference(tokens, self.reference.unread * self.count, order)
+        unread = self.reference.unread * self.count
+        return SiteReference(tokens, unread, order, self.reference.wasteful)
 
     def passed(self, feature: Float[Tensor, "n hw c"]) -> None:
         """A site lies behind; its feature is kept if this network is one that is read."""

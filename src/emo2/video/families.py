@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emo2.diffusion import NoiseProcess
+from emo2.video.guides import Guide
 from emo2.video.windows import Windows
 
 _LINEAR = NoiseProcess(schedule="linear", target="velocity", zero_snr=True)
@@ -41,6 +42,10 @@ class Sampling:
     """Frames of a clip where there are no windows."""
     motion_frames: int = 0
     size: tuple[int, int] = (512, 512)
+    guide: Guide | None = None
+    """What the guidance encoder is shown; None: poses that no voice gives."""
+    starts_with_photo: bool = False
+    """A film's first clip continues copies of the photo (Hallo) rather than zero features (EMO)."""
     noise_limit: float | None = None
     """The first noise is clamped to plus and minus this."""
 
@@ -56,14 +61,14 @@ class Sampling:
 
 _HALLO = Sampling(
     process=_LINEAR, steps=40, guidance=3.5, fps=25, seed=42,
-    windows=None, clip_frames=16, motion_frames=2,
+    windows=None, clip_frames=16, motion_frames=2, guide="face_region", starts_with_photo=True,
 )  # fmt: skip
 _ECHO_1 = Sampling(
-    process=_LINEAR, steps=30, guidance=2.5, fps=24, seed=420, noise_limit=1.5,
+    process=_LINEAR, steps=30, guidance=2.5, fps=24, seed=420, noise_limit=1.5, guide="face_box",
     windows=Windows(size=12, overlap=3, shift=2, beyond="wrap", closed=True),
 )  # fmt: skip
 _ECHO_2 = Sampling(
-    process=_LINEAR, steps=30, guidance=2.5, fps=24, seed=3407, noise_limit=1.5, size=(768, 768),
+    process=_LINEAR, steps=30, guidance=2.5, fps=24, seed=3407, noise_limit=1.5, size=(768, 768), guide="hand_skeleton",
     windows=Windows(size=12, overlap=3, shift=3, beyond="wrap", closed=True),
 )  # fmt: skip
 
@@ -71,7 +76,7 @@ FAMILIES: dict[str, Sampling] = {
     # EMO (E1 §3) names DDIM, 40 steps, n = 4, f = 12; schedule and target are Stable Diffusion 1.5's, guidance is ours.
     "full": Sampling(
         process=NoiseProcess(schedule="scaled_linear", target="noise"), steps=40, guidance=3.5,
-        fps=25, seed=0, windows=None, clip_frames=12, motion_frames=4,
+        fps=25, seed=0, windows=None, clip_frames=12, motion_frames=4, guide="surface",
     ),
     "hallo": _HALLO,
     "hallo2": _HALLO,
@@ -79,7 +84,7 @@ FAMILIES: dict[str, Sampling] = {
     "echomimic-v1-acc": replace(_ECHO_1, steps=6, guidance=1.0),
     # The pose variants of v1 shift by 3 and do not clamp.
     "echomimic-v1-pose": replace(
-        _ECHO_1, noise_limit=None, windows=Windows(size=12, overlap=3, shift=3, beyond="wrap", closed=True)
+        _ECHO_1, noise_limit=None, guide=None, windows=Windows(size=12, overlap=3, shift=3, beyond="wrap", closed=True)
     ),
     "echomimic-v2": _ECHO_2,
     "echomimic-v2-acc": replace(_ECHO_2, steps=6, guidance=1.0),

@@ -4,7 +4,7 @@ The part "video" of the full preset and of every family of public checkpoints; w
 (`HabitsConfig`) is done here, so that a sampler sees none of it.  One clip, guidance 2.5, for EchoMimic v2:
 
     network = VideoNetwork(config.video)
-    look = network.look(photo)                            # (1, 4, h, w) latents; once a film
+    look = network.read(photo)                            # (1, 4, h, w) latents; once a film
     given = FrameConditions(audio=tokens, maps=maps)      # (1, f, 50, 384); (1, f, 3, 8h, 8w) in [0, 1]
     frames = network.halves(given)                        # once a clip
     without, with_ = network.denoise(noisy, time, look, frames)   # noisy (1, f, 4, h, w), time (1,); each step
@@ -14,11 +14,11 @@ and for Hallo, whose clips see the last frames of the clip before (the first cli
 
     context = network.face_context(embedding)             # (1, 512) -> (1, 4, 768)
     audio = network.audio_context(features)               # (1, f, 5, 12, 768) -> (1, f, 32, 768)
-    look = network.look(photo, context=context, before=last)      # last: (1, 2, 4, h, w); once a clip
+    look = network.read(photo, context=context, before=last)      # last: (1, 2, 4, h, w); once a clip
     given = FrameConditions(audio=audio, context=context, maps=mask, regions=regions)
                                                           # mask (1, 1, 3, 8h, 8w); regions: a (1, 3, cells) a level
 
-Without guidance: `look(..., guided=False)`, `conditions(given)` for `halves(given)`; one row comes out, not two.
+Without guidance: `read(..., guided=False)`, `conditions(given)` for `halves(given)`; one row comes out, not two.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ class LatentLook:
     motion: Features | None
     rows: int
     """Of the denoiser's batch: 2 with guidance (unconditional first), else 1."""
+
+    def to(self, device: torch.device) -> LatentLook:
+        """The same on another device."""
+        motion = None if self.motion is None else tuple(f.to(device) for f in self.motion)
+        return replace(self, reference=self.reference.to(device), motion=motion)
 
 
 class VideoNetwork(nn.Module):
@@ -84,15 +89,20 @@ class VideoNetwork(nn.Module):
             context = torch.zeros(images.shape[0], 1, width).to(images)
         return self.reference(images, time, frames=FrameConditions(context=context))[1]
 
-    def look(
+    def read(
         self,
         photo: Float[Tensor, "1 c h w"],
         *,
         context: Float[Tensor, "1 t d"] | None = None,
         before: Float[Tensor, "1 m c h w"] | None = None,
         guided: bool = True,
+        reuse: bool = True,
     ) -> LatentLook:
-        """Look at the photo and, where the network has motion frames, at those `before` the clip."""
+        """Look at the photo and, where the network has motion frames, at those `before` the clip.
+
+        Without `reuse` the denoiser works as the originals do: it projects the reference for every frame at every
+        step, for the unconditional half as well, and throws that half's result away.
+        """
         features = self.features(photo, context=context, before=before, guided=guided)
         alternates = self.habits.alternating_reference and len(features[0]) > 1
         sites = [f[:, 0] if alternates else f[-1:, 0] for f in features]
@@ -101,7 +111,10 @@ class VideoNetwork(nn.Module):
             rows = 2 if guided else 1
             motion = tuple(f[:, 1:].expand(rows, -1, -1, -1) for f in features)
         reference = Reference(
-            sites=self.denoiser.project(sites), unread=int(guided), alternates=alternates
+            sites=self.denoiser.project(sites) if reuse else tuple(sites),
+            unread=int(guided),
+            alternates=alternates,
+            wasteful=not reuse,
         )
         return LatentLook(reference=reference, motion=motion, rows=2 if guided else 1)
 
@@ -177,7 +190,18 @@ class VideoNetwork(nn.Module):
         frames: FrameConditions,
     ) -> Float[Tensor, "rows f c h w"]:
         """The network's prediction for every half, the unconditional one first."""
-        return self.denoiser(
+        return self.run(self.denoiser, noisy, time, look, frames)
+
+    @staticmethod
+    def run(
+        denoiser: nn.Module,
+        noisy: Float[Tensor, "1 f c h w"],
+        time: Num[Tensor, " 1"],
+        look: LatentLook,
+        frames: FrameConditions,
+    ) -> Float[Tensor, "rows f c h w"]:
+        """The same with any of several copies of the denoiser."""
+        return denoiser(
             noisy.expand(look.rows, -1, -1, -1, -1),
             time.expand(look.rows),
             frames=frames,

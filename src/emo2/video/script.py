@@ -108,7 +108,7 @@ class Script:
         return maps[None], drawn.confidence[None]
 
 
-def quantise(frames: Float[Tensor, "n 3 s s"]) -> Tensor:
+def quantise(frames: Float[Tensor, "n 3 h w"]) -> Tensor:
     """To bytes, as what goes to disk; what a resumed run reads is then what an unbroken one goes on with."""
     return ((frames + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
