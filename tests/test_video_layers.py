@@ -305,7 +305,7 @@ def test_still_hands_give_still_poses_and_no_frames_none(portrait: Portrait) -> 
     still = layer_motion.anchor(make_motion(torch.ones(30, 3), torch.ones(30)), portrait, camera)
     assert still.values.abs().max() < 1e-4
     none = layer_motion.anchor(make_motion(torch.ones(0, 3), torch.ones(0)), portrait, camera)
-    assert none.values.shape == (0, 2, 6)
+    assert none.values.shape == (0, 2, 23)
 
 
 def test_poses_made_block_by_block_are_those_of_the_whole_motion(

@@ -103,6 +103,20 @@ class HandModel:
         shift = translation[..., None, :]
         return vertices + shift, points + shift
 
+    def some(
+        self,
+        rotations: Float[Tensor, "*b 16 3 3"],
+        betas: Float[Tensor, "*#b 10"],
+        translation: Float[Tensor, "*b 3"],
+        chosen: slice,
+    ) -> tuple[Float[Tensor, "*b n 3"], Float[Tensor, "*b 21 3"]]:
+        """`forward` with some of the vertices only."""
+        order = [*range(len(self.template))[chosen], *self.tips]
+        found, posed = self._skin(rotations, betas, order)
+        points = torch.cat((posed, found[..., -5:, :]), -2)[..., POINT_ORDER, :]
+        shift = translation[..., None, :]
+        return found[..., :-5, :] + shift, points + shift
+
     def points(
         self,
         rotations: Float[Tensor, "*b 16 3 3"],
@@ -225,6 +239,11 @@ def hand_points(
     """The 21 key points a hand in the picture frame, metres; cheap and differentiable."""
     rotations, translation, shape = _placed(model, hands, betas)
     return model.points(rotations, shape, translation) * _vertex_signs(hands)
+
+
+def picture_signs(side: str) -> Float[Tensor, "3"]:
+    """Turns positions of the right-hand model's frame into those of that side's hand in the picture, and back."""
+    return torch.tensor(_SIDE_SIGNS[side][1])
 
 
 def hand_faces(model: HandModel, side: str) -> Int[Tensor, "f 3"]:

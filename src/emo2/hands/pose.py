@@ -16,13 +16,13 @@ FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 
 _FIRST_JOINT = {"index": 1, "middle": 4, "pinky": 7, "ring": 10, "thumb": 13}
 _SHARES = (1.0, 1.15, 0.75)  # of a finger's curl at its three joints
-_SPLAY = {"index": 0.13, "middle": 0.0, "ring": -0.27, "pinky": -0.42}
+FINGER_FAN = {"index": 0.13, "middle": 0.0, "ring": -0.27, "pinky": -0.42}
 """Radians by which the fingers fan out at zero pose, towards the thumb: each bends in its own plane."""
 _SPREAD = {"index": 1.0, "middle": 0.15, "ring": -0.6, "pinky": -1.3}
 _CLOSING = 0.75  # share of the fan that closes as the hand becomes a fist: curled fingers point at one spot
 _FIST = 1.4
 _THUMB_SHARES = (0.35, 0.45, 0.7)
-_THUMB_AXIS = (
+THUMB_AXIS = (
     0.71,
     -0.69,
     0.0,
@@ -67,18 +67,18 @@ def bend_fingers(
     """Axis-angle of the 15 finger joints of a right hand (MANO order, model frame)."""
     spread = torch.as_tensor(spread, dtype=curl.dtype, device=curl.device).expand(curl.shape[:-1])
     bends = [curl.new_zeros(*curl.shape[:-1], 3)] * 15
-    thumb_axis = torch.nn.functional.normalize(curl.new_tensor(_THUMB_AXIS), dim=0)
+    thumb_axis = torch.nn.functional.normalize(curl.new_tensor(THUMB_AXIS), dim=0)
     for index, finger in enumerate(FINGERS):
         first, amount = _FIRST_JOINT[finger] - 1, curl[..., index, None]
         shares = _THUMB_SHARES if finger == "thumb" else _SHARES
         axis = thumb_axis
         if finger != "thumb":
-            fan = _SPLAY[finger]
+            fan = FINGER_FAN[finger]
             axis = curl.new_tensor((math.sin(fan), 0.0, math.cos(fan)))
         for step, share in enumerate(shares):
             bends[first + step] = amount * share * axis
         if finger != "thumb":
-            closed = (curl[..., index] / _FIST).clamp(0, 1) * _CLOSING * _SPLAY[finger]
+            closed = (curl[..., index] / _FIST).clamp(0, 1) * _CLOSING * FINGER_FAN[finger]
             bends[first] = (
                 bends[first]
                 + curl.new_tensor((0.0, 1.0, 0.0)) * (spread * _SPREAD[finger] - closed)[..., None]

@@ -7,6 +7,7 @@ colours in 0..1 until they become a `Plane`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from jaxtyping import Bool, Float32
 from emo2.video import layer_paint
 from emo2.video.layer_masks import Limb, folds, foreshortened, pixel_grid, segment_distance
 from emo2.video.layer_motion import Field
+
+if TYPE_CHECKING:
+    from emo2.video.hand_layer import HandLayer
 
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels."""
@@ -49,6 +53,8 @@ class Arm:
     """In the order of drawing: the whole arm; or the upper arm, then forearm and hand, where these lie before it."""
     stretch: float
     """Pixels by which hand and elbow may part."""
+    hand: HandLayer | None = None
+    """The hand where its mesh was fitted; the planes then end at the wrist."""
 
 
 def matte(

@@ -192,7 +192,7 @@ def _scaled(limb: Limb, origin: np.ndarray, scale: float) -> Limb:
     )  # fmt: skip
 
 
-def _grab_cut(image: np.ndarray, trimap: np.ndarray, rounds: int) -> np.ndarray:
+def grab_cut(image: np.ndarray, trimap: np.ndarray, rounds: int) -> np.ndarray:
     """Foreground of a trimap of cv2.GC_* values; the trimap itself where it leaves nothing to cut."""
     foreground = (trimap & 1).astype(np.uint8)
     if foreground.all() or not foreground.any() or min(image.shape[:2]) < 8:
@@ -222,7 +222,7 @@ def person_mask(
     for value, trunk in ((cv2.GC_PR_BGD, "widest"), (cv2.GC_PR_FGD, "inner"), (cv2.GC_FGD, "core")):
         _draw_trunk(trimap, portrait, scale, value, trunk)
     trimap[cv2.resize(arms, small.shape[1::-1], interpolation=cv2.INTER_AREA) > 0.5] = cv2.GC_FGD
-    mask = _grab_cut(small, trimap, 3)
+    mask = grab_cut(small, trimap, 3)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(_ELLIPSE, (3, 3)))
     soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     return soft > 0.5
@@ -307,7 +307,7 @@ def arm_mask(
         found = cv2.resize(found, crop.shape[1::-1], interpolation=cv2.INTER_AREA)
         maybe = (trimap == cv2.GC_PR_BGD) | (trimap == cv2.GC_PR_FGD)
         trimap[maybe & (found > 0.6)] = cv2.GC_PR_FGD
-    mask = _clean(_grab_cut(crop, trimap, 4), trimap == cv2.GC_FGD)
+    mask = _clean(grab_cut(crop, trimap, 4), trimap == cv2.GC_FGD)
     whole = np.zeros((height, width), np.float32)
     whole[y0:y1, x0:x1] = cv2.resize(
         mask.astype(np.float32), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR

@@ -17,15 +17,22 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from emo2.guidance import Camera
+from emo2.hands.change import FLEX, TILT, TURN, hand_change
 from emo2.reel import Reel, join
 from emo2.signals import Motion, Portrait
 
 POSE = ("wrist_x", "wrist_y", "turn", "log_scale", "elbow_x", "elbow_y")
 """Order of a 2-D arm pose: pixels, radians (clockwise in the image), natural logarithm, pixels."""
+HAND = ("tilt_x", "tilt_y", *(f"flex_{k}" for k in range(15)))
+"""What follows where hands have meshes: the rest of the hand's turn, and bends of its joints (MANO's order); radians."""
 
 MAX_SHIFT = 0.10
 """Largest wrist shift, as a share of the picture's height."""
 MAX_TURN = float(np.radians(30))
+MAX_TILT = float(np.radians(28))
+"""Out of the picture's plane, for hands with a mesh: beyond, too much of what is seen is made up."""
+MAX_FLEX = 0.4
+"""Of a finger joint against the photo, radians."""
 _DRIFT_S = 2.5
 """Slower changes than this are drift and are taken out: the photo's pose is where hands rest."""
 _SIZE_S = 1.5
@@ -46,8 +53,8 @@ _VIEW_DISTANCE = 2.0
 class ArmPoses:
     """Where the arms are, frame after frame, against the photo."""
 
-    values: Float[Tensor, "frames 2 6"]
-    """Left, right; channels as in `POSE`."""
+    values: Float[Tensor, "frames 2 23"]
+    """Left, right; channels as in `POSE` and `HAND`."""
     bound: Bool[Tensor, "frames 2"]
     """Where the wish went beyond what a layer can show and was held back."""
     notes: tuple[str, ...] = ()
@@ -61,7 +68,10 @@ class ArmPoses:
 def anchor(motion: Motion, portrait: Portrait, camera: Camera) -> ArmPoses:
     """2-D poses of both arms: what `motion` does relative to its own slow course, about the photo's pose."""
     if len(motion) == 0:
-        return ArmPoses(values=torch.zeros(0, 2, 6), bound=torch.zeros(0, 2, dtype=torch.bool))
+        return ArmPoses(
+            values=torch.zeros(0, 2, len(POSE) + len(HAND)),
+            bound=torch.zeros(0, 2, dtype=torch.bool),
+        )
     poses = join(list(anchored(Reel.of(motion), portrait, camera)))
     share = poses.bound.float().mean().item()
     text = f"hands wished to move beyond what the photo can show in {share:.0%} of the frames"
@@ -89,19 +99,22 @@ def reach(fps: float) -> int:
 
 def _poses(
     motion: Motion, opening: Motion, height: int, camera: Camera, *, begins: bool
-) -> tuple[Float[Tensor, "frames 2 6"], Bool[Tensor, "frames 2"]]:
+) -> tuple[Float[Tensor, "frames 2 23"], Bool[Tensor, "frames 2"]]:
     """Poses of a stretch of motion, and where the wish was bound; `begins`: its first frame is the film's."""
     fps, limit = motion.fps, MAX_SHIFT * height
     shift = _swing(motion.hands[..., 64:67].double(), fps, begins=begins)
     pixels = shift[..., :2] * torch.as_tensor(camera.scale, dtype=torch.float64)
     wish = pixels.norm(dim=-1)
-    turn = _plane_turn(motion.hands[..., :4].double(), opening.hands[..., :4].double())
-    turn = _swing(turn, fps, begins=begins)
+    change = hand_change(motion.hands.double(), opening.hands.double())
+    change = _swing(change, fps, begins=begins)
+    turn, tilt, flex = (change[..., part] for part in (TURN, TILT, FLEX))
     pixels = _soft_limit(_within(pixels, limit, fps), limit)
     turn = _soft_limit(_within(turn, MAX_TURN, fps), MAX_TURN)[..., 0]
     nearer = (shift[..., 2] / _VIEW_DISTANCE).clamp(-0.06, 0.06)
     elbow = _ELBOW_SHARE * _smooth(pixels, _ELBOW_LAG_S * fps)
-    values = torch.cat([pixels, turn[..., None], nearer[..., None], elbow], dim=-1)
+    tilt = _soft_limit(_within(tilt, MAX_TILT, fps), MAX_TILT)
+    flex = MAX_FLEX * torch.tanh(flex / MAX_FLEX)
+    values = torch.cat([pixels, turn[..., None], nearer[..., None], elbow, tilt, flex], dim=-1)
     seen = motion.visibility.double()[..., None]
     return values * _smooth(seen, _APPEAR_S * fps), wish > limit
 
@@ -142,19 +155,6 @@ def _smooth(values: Float[Tensor, "frames 2 c"], sigma: float) -> Float[Tensor, 
     flat = values.double().reshape(len(values), -1).T[:, None]
     flat = torch.nn.functional.pad(flat, (reach, reach), mode="replicate")
     return torch.nn.functional.conv1d(flat, kernel[None, None])[:, 0].T.reshape(values.shape)
-
-
-def _plane_turn(
-    quaternions: Float[Tensor, "frames 2 4"], opening: Float[Tensor, "1 2 4"]
-) -> Float[Tensor, "frames 2 1"]:
-    """Turn of the wrist in the picture's plane since the film's first frame, radians, unwrapped (twist about z)."""
-    w, x, y, z = quaternions.unbind(-1)
-    w0, x0, y0, z0 = opening.unbind(-1)
-    # q(t) * conj(q(0)): only the real and the z part are needed.
-    real = w * w0 + x * x0 + y * y0 + z * z0
-    about_z = -w * z0 + z * w0 - x * y0 + y * x0
-    angle = 2 * torch.atan2(about_z, real)
-    return torch.from_numpy(np.unwrap(angle.numpy(), axis=0))[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)

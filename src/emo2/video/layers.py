@@ -7,7 +7,6 @@ What cannot be separated surely stays still and is named in `Layers.notes`.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 
 import cv2
@@ -16,19 +15,17 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from emo2.portrait.skin import stands_free, with_hands_by_skin
-from emo2.signals import HAND_SIDES, Portrait
+from emo2.portrait.skin import with_hands_by_skin
+from emo2.signals import Portrait
 from emo2.video import layer_paint
+from emo2.video.arm_finding import sound_limbs, touch
+from emo2.video.hand_layer import give_hand, hand_pose
 from emo2.video.layer_cut import Arm, Box, Plane, cut
 from emo2.video.layer_masks import (
     Limb,
-    arm_mask,
-    fault,
-    find_limb,
     limb_box,
     overlooked,
     person_mask,
-    segment_distance,
 )
 from emo2.video.layer_motion import follow, source_of
 
@@ -67,9 +64,9 @@ class Layers:
     notes: tuple[str, ...] = ()
 
     @staticmethod
-    def build(portrait: Portrait) -> Layers:
-        """Cut the arms out: about a second for a megapixel, once per photo."""
-        return _build(portrait)
+    def build(portrait: Portrait, *, meshes: bool = True) -> Layers:
+        """Cut the arms out: once per photo; a second for a megapixel, and one more for each hand's mesh."""
+        return _build(portrait, meshes=meshes)
 
     @property
     def moves(self) -> tuple[bool, bool]:
@@ -81,7 +78,7 @@ class Layers:
         self,
         body_frame: Float[Tensor, "3 h w"],
         body_flow: Float[Tensor, "2 h w"] | None,
-        pose: Float[Tensor, "2 6"],
+        pose: Float[Tensor, "2 c"],
     ) -> Float[Tensor, "3 h w"]:
         """`body_frame` (the photo warped by `body_flow`) with its arms in `pose`, a row of `ArmPoses.values`.
 
@@ -98,7 +95,7 @@ class Layers:
         self,
         frame: Float32[np.ndarray, "h w 3"],
         flow: Float32[np.ndarray, "h w 2"] | None,
-        pose: Float32[np.ndarray, "2 6"],
+        pose: Float32[np.ndarray, "2 c"],
     ) -> None:
         """`compose` in place, for arrays with channels last."""
         if not self.arms:
@@ -108,16 +105,21 @@ class Layers:
         poses = self._held(pose)
         for arm in self.arms:
             for plane in arm.planes:
-                _lay_plane(frame, plane, arm.limb, flow, poses[arm.limb.side])
+                _lay_plane(frame, plane, arm.limb, flow, poses[arm.limb.side][:6])
+            if arm.hand is not None:
+                ride = _ride(flow, arm.limb.shoulder, 0.1 * arm.limb.unit)
+                arm.hand.lay(frame, hand_pose(poses[arm.limb.side]), ride)
         self._lay_rest(frame, flow, poses)
 
     def _lay_rest(
         self, frame: Float32[np.ndarray, "h w 3"], flow: np.ndarray | None, poses: np.ndarray
     ) -> None:
-        sides = [arm.limb.side for arm in self.arms]
-        spans = [float(np.abs(arm.limb.hand - arm.limb.wrist).max()) for arm in self.arms]
-        turns = [np.abs(poses[s, 2:4]).max() * span for s, span in zip(sides, spans, strict=True)]
-        moved = max(float(np.abs(poses[sides][:, [0, 1, 4, 5]]).max()), *turns)
+        moved = 0.0
+        for arm in self.arms:
+            pose, span = poses[arm.limb.side], float(np.abs(arm.limb.hand - arm.limb.wrist).max())
+            turns = pose[2:4] if arm.hand is None else np.append(pose[2:4], pose[6:])
+            shift = float(np.abs(pose[[0, 1, 4, 5]]).max())
+            moved = max(moved, shift, float(np.abs(turns).max()) * span)
         weight = 1 - moved / _REST_REACH
         if weight > 0:
             for gap in self.gaps:
@@ -126,16 +128,16 @@ class Layers:
 
     def _held(self, pose: np.ndarray) -> np.ndarray:
         """The pose with touching hands moved as one and elbows brought along."""
-        held = pose.copy()
+        held = pose.astype(np.float32)
         if self.clasped:
             held[:, :4] = held[:, :4].mean(0) * np.array([0.6, 0.6, 0.3, 0.5], np.float32)
             held[:, 4:] *= 0.6
         for arm in self.arms:
             side = arm.limb.side
             if arm.limb.sureness < _SURE:
-                held[side] *= _UNSURE_POSE
+                held[side, :6] *= _UNSURE_POSE
             if arm.limb.pinned_elbow:
-                held[side, 4:] = 0
+                held[side, 4:6] = 0
                 size = float(np.linalg.norm(held[side, :2]))
                 held[side, :2] *= min(1.0, arm.stretch / max(size, 1e-6))
             else:
@@ -229,15 +231,14 @@ def _lay_plane(
     _draw(frame, plane, box, source_of(carried, plane.field, limb.wrist, pose))
 
 
-def _build(portrait: Portrait) -> Layers:
-    found, portrait = portrait.hands_present, with_hands_by_skin(portrait)
-    portrait = replace(
-        portrait, hands_present=found
-    )  # whether a hand is there is the finder's to say
+def _build(portrait: Portrait, *, meshes: bool) -> Layers:
+    seen, portrait = portrait, with_hands_by_skin(portrait)
+    # Whether a hand is there is the finder's to say.
+    portrait = replace(portrait, hands_present=seen.hands_present)
     size = portrait.size
     image = portrait.image.permute(1, 2, 0).cpu().numpy().astype(np.float32) / 2 + 0.5
     pixels = (image * 255 + 0.5).clip(0, 255).astype(np.uint8)
-    limbs, masks, notes = _sound_limbs(pixels, portrait)
+    limbs, masks, notes, fits = sound_limbs(pixels, portrait, seen if meshes else None)
     if not limbs:
         return Layers(size=size, arms=(), gaps=(), clasped=False, notes=notes)
     any_arm = np.maximum.reduce(masks)
@@ -250,6 +251,8 @@ def _build(portrait: Portrait) -> Layers:
     arms, moved = [], np.zeros(local.shape[:2], np.float32)
     for limb, mask in zip(limbs, masks, strict=True):
         arm, alpha = cut(local, _part(mask, box), limb, origin)
+        if limb.side in fits and arm.planes:
+            arm = give_hand(arm, *fits[limb.side])
         arms.append(arm)
         moved = np.maximum(moved, alpha)
     any_arm = np.maximum.reduce(masks)
@@ -258,7 +261,7 @@ def _build(portrait: Portrait) -> Layers:
         size=size,
         arms=tuple(arms),
         gaps=tuple(_pieces(behind, _shown(arms, box), origin)),
-        clasped=len(limbs) == 2 and _touch(limbs),
+        clasped=len(limbs) == 2 and touch(limbs),
         notes=notes,
     )
     still = 2 * image - 1
@@ -266,26 +269,6 @@ def _build(portrait: Portrait) -> Layers:
     rest = 2 * image - 1 - still
     gaps = tuple(replace(gap, rest=_part(rest, gap.box).copy()) for gap in layers.gaps)
     return replace(layers, gaps=gaps)
-
-
-def _sound_limbs(
-    pixels: np.ndarray, portrait: Portrait
-) -> tuple[list[Limb], list[np.ndarray], tuple[str, ...]]:
-    """The arms that can be cut out surely, their masks, and what is wrong with the others."""
-    found = [find_limb(portrait, side) for side in range(len(HAND_SIDES))]
-    notes = [limb for limb in found if isinstance(limb, str)]
-    limbs = [limb for limb in found if isinstance(limb, Limb)]
-    masks = _masks(pixels, portrait, limbs)
-    sound: list[tuple[Limb, np.ndarray]] = []
-    for limb, mask in zip(limbs, masks, strict=True):
-        trouble = fault(mask, limb)
-        if trouble is None and not stands_free(portrait, limb.side):
-            trouble = f"the {HAND_SIDES[limb.side]} hand does not stand free; it stays still"
-        if trouble is None:
-            sound.append((limb, mask))
-        else:
-            notes.append(trouble)
-    return [limb for limb, _ in sound], [mask for _, mask in sound], tuple(notes)
 
 
 def _shown(arms: list[Arm], box: Box) -> np.ndarray:
@@ -312,46 +295,6 @@ def _pieces(
         box = (origin[0] + x, origin[1] + y, origin[0] + x + width, origin[1] + y + height)
         gaps.append(Gap(box=box, colour=colour, rest=np.zeros((height, width, 3), np.float32)))
     return gaps
-
-
-def _masks(image: np.ndarray, portrait: Portrait, limbs: list[Limb]) -> list[np.ndarray]:
-    """Each limb's mask; a place claimed by two belongs to the nearer hand or arm."""
-    masks = []
-    for limb in limbs:
-        given = None
-        if portrait.limb_masks is not None:
-            given = (
-                portrait.limb_masks[2 * limb.side : 2 * limb.side + 2]
-                .cpu()
-                .numpy()
-                .astype(np.float32)
-            )
-        masks.append(arm_mask(image, limb, given))
-    if len(masks) == 2:
-        both = (masks[0] > 0) & (masks[1] > 0)
-        if both.any():
-            ys, xs = np.nonzero(both)
-            points = np.stack([xs, ys], -1).astype(np.float32)
-            near = [_to_limb(points, limb) for limb in limbs]
-            first = near[0] < near[1]
-            masks[0][ys[~first], xs[~first]] = 0
-            masks[1][ys[first], xs[first]] = 0
-    return masks
-
-
-def _to_limb(points: np.ndarray, limb: Limb) -> np.ndarray:
-    bones = [(limb.shoulder, limb.elbow), (limb.elbow, limb.wrist)]
-    bones += [(limb.hand[a], limb.hand[b]) for c in limb.chains for a, b in itertools.pairwise(c)]
-    return np.min([segment_distance(points, a, b)[0] for a, b in bones], axis=0)
-
-
-def _touch(limbs: list[Limb]) -> bool:
-    """Whether the hands overlap or nearly do."""
-    first, second = (cv2.convexHull(limb.hand) for limb in limbs)
-    if cv2.intersectConvexConvex(first, second)[0] > 0:
-        return True
-    gaps = [-cv2.pointPolygonTest(first, (float(x), float(y)), True) for x, y in limbs[1].hand]
-    return min(gaps) < 0.06 * limbs[0].unit
 
 
 def _union(boxes: list[Box]) -> Box:

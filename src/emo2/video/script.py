@@ -64,7 +64,7 @@ class Script:
             seed=seed, steps=steps, fps=moves.between(0, 1).fps,
         )  # fmt: skip
 
-    def arms_at(self, first: int, stop: int) -> Sequence[Float32[np.ndarray, "2 6"] | None]:
+    def arms_at(self, first: int, stop: int) -> Sequence[Float32[np.ndarray, "2 23"] | None]:
         """Poses of the arms in some frames, as the layers take them; None where none move."""
         if self.arms is None:
             return [None] * (stop - first)
