@@ -43,7 +43,9 @@ class MotionConfig:
     """Clean frames of the previous window at the window's start."""
     hints: bool = True
     """Also generate face, head and body (compact)."""
-    styles: tuple[str, ...] = ("neutral", "calm", "lively", "presenter")
+    styles: tuple[str, ...] = (
+        "neutral", "calm", "lively", "presenter", "storyteller", "shy", "emphatic", "singer", "sign-like",
+    )  # fmt: skip
     speed_buckets: int = 9
     steps: int = 10
     guidance: float = 1.0
