@@ -80,3 +80,18 @@ def latent_flags(group: argparse._ArgumentGroup) -> None:
     add("--dtype", choices=DTYPES, help="of the networks; default: bfloat16 on cuda, else float32")
     add("--offload", choices=("parts", "layers"), default="none", help="for small cards")
     add("--compile", action="store_true", help="torch.compile for the denoiser")
+
+
+def bench_flags(parser: argparse.ArgumentParser) -> None:
+    """What `emo2 bench` times."""
+    add = parser.add_argument
+    add("--preset", default="echomimic-v2", help="one over Stable Diffusion's latents")
+    add("--size", type=size, default=(512, 512), metavar="HxW", help="of the film")
+    add("--steps", type=count, metavar="N", help="diffusion steps; default: the preset's")
+    add("--guidance", type=amount, metavar="X", help="scale; 1: one evaluation a step")
+    add("--width", type=count, metavar="N", help="a smaller network of the same structure")
+    add("--device", default="cpu", metavar="D", help="cpu or cuda")
+    add("--dtype", choices=DTYPES, help="default: bfloat16 on cuda, else float32")
+    add("--compile", action="store_true", help="torch.compile for the denoiser")
+    add("--tiny-decoder", action="store_true", help="decode by a network of TAESD's shape")
+    add("--no-reuse", action="store_true", help="the structure of the originals, for comparison")

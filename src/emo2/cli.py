@@ -21,6 +21,7 @@ from emo2.arguments import (
     RECIPES,
     Parser,
     amount,
+    bench_flags,
     count,
     latent_flags,
     positive,
@@ -29,7 +30,7 @@ from emo2.arguments import (
 )
 from emo2.errors import UserError
 from emo2.evaluate import compare_flags, evaluate_flags
-from emo2.progress import show
+from emo2.progress import show, show_facts
 
 FAILED = 1
 STOPPED = 130
@@ -119,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = command(
         "doctor", run_doctor, "tell about this machine: versions, presets, expected speed"
     )
+    bench_flags(command("bench", run_bench, "time stage 2 over latents against the ceiling"))
     doctor.add_argument("--no-speed", action="store_true", help="skip the measurement of speed")
     _download_flags(
         command(
@@ -279,13 +281,14 @@ def run_doctor(parsed: argparse.Namespace) -> int:
     """Say what this machine is and what to expect of it."""
     from emo2.doctor import examine
 
-    facts = examine(measure=not parsed.no_speed)
-    if parsed.json:
-        print(json.dumps({"event": "doctor", **facts}))
-    else:
-        width = max(len(name) for name in facts)
-        print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
-    return 0
+    return show_facts(parsed, "doctor", examine(measure=not parsed.no_speed))
+
+
+def run_bench(parsed: argparse.Namespace) -> int:
+    """Time stage 2 over latents against this machine's ceiling."""
+    from emo2.bench import bench, trial_of
+
+    return show_facts(parsed, "bench", bench(trial_of(vars(parsed))))
 
 
 def run_download(parsed: argparse.Namespace) -> int:

@@ -74,3 +74,13 @@ class _Clock:
         pace = (time.monotonic() - self.begun) / (event.done - self.first)
         minutes, seconds = divmod(round(pace * (event.total - event.done)), 60)
         return f"{minutes}:{seconds:02d} left"
+
+
+def show_facts(parsed: argparse.Namespace, event: str, facts: dict[str, str]) -> int:
+    """Facts by name, a line each, or as one event."""
+    if parsed.json:
+        print(json.dumps({"event": event, **facts}))
+    else:
+        width = max(len(name) for name in facts)
+        print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+    return 0
