@@ -350,7 +350,9 @@ def test_weights_of_other_networks_are_refused(bench: Bench) -> None:
 
 
 def test_an_unknown_preset_names_the_known_ones(bench: Bench) -> None:
-    assert "unknown preset 'grand'; give one of compact" in bench.refused(preset="grand")
+    said = bench.refused(preset="grand")
+    assert "unknown preset 'grand'; give one of" in said
+    assert "compact" in said
 
 
 def test_an_unknown_style_names_the_known_ones(bench: Bench) -> None:

@@ -107,7 +107,7 @@ def show(made: Detail, window: Windows) -> tuple[Tensor, Tensor]:
 
 def own_loss(found: Float[Tensor, "b 52"], own: Float[Tensor, "b 52"]) -> Tensor:
     """How far the photo's own face actions were read wrongly."""
-    return 0.2 * (found - own / UNITS[:FACE_ACTIONS].to(own)).abs().mean()
+    return (found - own / UNITS[:FACE_ACTIONS].to(own)).square().mean()
 
 
 def focus(side: int) -> Float[Tensor, "1 1 s s"]:

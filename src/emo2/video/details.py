@@ -28,6 +28,10 @@ MOUTH_DROP, EYE_RISE = 0.12, 0.12
 """How far the windows' middles lie below the mouth and above the eyes: room for the jaw and for the brows."""
 FADE = 0.3
 """Share of a half side over which a window fades into what lies around it."""
+PAINTED = 0.8
+"""Share of a half side beyond which nothing is painted: chins and cheeks only move."""
+OWN_WIDTH, OWN_CELLS = 16, 6
+"""Of the map from which the photo's own face actions are read."""
 FLOW_UNIT = 0.1
 """Windows' half sides per unit of the network's flow."""
 GIVEN = 3
@@ -79,10 +83,10 @@ def cut_window(
     )
 
 
-def window_weight(side: int) -> Float[Tensor, "1 1 s s"]:
-    """1 in the middle of a window, falling smoothly to 0 at its border."""
+def window_weight(side: int, reach: float = 1.0) -> Float[Tensor, "1 1 s s"]:
+    """1 in the middle of a window, falling smoothly to 0 at its border, or at that share of the way to it."""
     away = ((torch.arange(side) + 0.5) * (2.0 / side) - 1.0).abs()
-    ramp = ((1.0 - away) / FADE).clamp(0.0, 1.0)
+    ramp = ((reach - away) / FADE).clamp(0.0, 1.0)
     ramp = ramp * ramp * (3.0 - 2.0 * ramp)
     return (ramp[:, None] * ramp[None])[None, None]
 
@@ -129,7 +133,10 @@ class DetailNet(nn.Module):
         self.look_up1 = nn.Conv2d(coarse + middle, middle, 3, padding=1)
         self.look_up0 = nn.Conv2d(middle + fine, fine, 3, padding=1)
         self.basis = zeroed(nn.Conv2d(fine, 2 * (1 + 2 * FACE_ACTIONS), 3, padding=1))
-        self.own = nn.Sequential(nn.Linear(coarse, 96), nn.SiLU(), nn.Linear(96, FACE_ACTIONS))
+        self.own_in = nn.Conv2d(coarse, OWN_WIDTH, 1)
+        self.own = nn.Sequential(
+            nn.Linear(OWN_WIDTH * OWN_CELLS**2, 96), nn.SiLU(), nn.Linear(96, FACE_ACTIONS)
+        )
         self.code = nn.Sequential(
             nn.Linear(2 * FACE_ACTIONS, 96), nn.SiLU(), nn.Linear(96, 96), nn.SiLU()
         )
@@ -151,7 +158,8 @@ class DetailNet(nn.Module):
         fine = F.silu(self.look_in(inputs))
         middle = F.silu(self.look_mix1(F.silu(self.look_down1(fine))))
         coarse = F.silu(self.look_mix2(F.silu(self.look_down2(middle))))
-        own = self.own(coarse.mean((2, 3)))
+        cells = F.adaptive_avg_pool2d(F.silu(self.own_in(coarse)), OWN_CELLS)
+        own = self.own(cells.flatten(1))
         middle = F.silu(self.look_up1(torch.cat([_double(coarse), middle], dim=1)))
         fine = F.silu(self.look_up0(torch.cat([_double(middle), fine], dim=1)))
         return WindowLook(fine=fine, middle=middle, coarse=coarse, basis=self.basis(fine), own=own)
@@ -193,11 +201,12 @@ class DetailNet(nn.Module):
         out = F.pixel_shuffle(self.conv_out(x), self.fold).float()
         logit = out[:, 3:] + 6.0 * (1.0 - given[:, 2:]) - 4.0
         weight = window_weight(given.shape[-1]).to(out)
+        near = window_weight(given.shape[-1], PAINTED).to(out)
         split = "(b f) c h w -> b f c h w"
         return Detail(
             flow=rearrange(weight * FLOW_UNIT * flow, split, b=batch),
             paint=rearrange(out[:, :3], split, b=batch),
-            alpha=rearrange(weight * logit.sigmoid(), split, b=batch),
+            alpha=rearrange(near * logit.sigmoid(), split, b=batch),
             logit=rearrange(logit, split, b=batch),
         )
 
