@@ -1,77 +1,51 @@
-"""Largest differences of ears, schedules and autoencoder from the vectors in tests/parity.
+"""Largest differences of ears and schedules from the vectors in tests/parity, and what reading in pieces moves.
 
 python benchmarks/parity_of_ears.py        # from the repository's root; a minute on one core
+
+The comparisons are those of `emo2 convert --verify`; the last three lines hear 200 s of made-up noise.
 """
 
 from __future__ import annotations
 
-import sys
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import test_sampling as sampling
-import test_speech_models as ears
-
-from emo2.diffusion import sample
-from emo2.speech import tokens
+from emo2.convert.golden_ears import RATE, GoldenEars, compare_ears
+from emo2.convert.golden_sampling import compare_schedules, compare_windows
+from emo2.media.voice import speech_from_samples
 from emo2.speech.wav2vec2 import Wav2Vec2Encoder
-from emo2.speech.whisper import WhisperEncoder, log_mel
+
+PARITY = Path(__file__).parents[1] / "tests" / "parity"
 
 
-def row(what: str, ours: Tensor, golden: Tensor) -> None:
-    print(f"| {what} | {ears.largest(ours, golden):.1e} | {float(golden.abs().max()):.1f} |")
-
-
-def speech() -> None:
-    voice, golden = ears.voice(ears.GOLDEN["signal"]), ears.GOLDEN
-    row("Whisper: log-mel", torch.cat(list(log_mel(voice)), dim=1), golden["whisper/log_mel"])
-    for dtype in (torch.float64, torch.float32):
-        kind = str(dtype).removeprefix("torch.")
-        wav2vec2 = ears.wav2vec2().to(dtype)
-        hallo = Wav2Vec2Encoder(ears.HALLO, wav2vec2).encode(voice, 25.0).values
-        row(f"Hallo: stacked layers, {kind}", hallo, golden["wav2vec2/hallo_stacked"])
-        express = Wav2Vec2Encoder(ears.VEXPRESS, wav2vec2).encode(voice, 30.0).values
-        windows = tokens.half_frame_windows(express, range(30))
-        row(f"V-Express: windows, {kind}", windows, golden["wav2vec2/vexpress_windows"])
-        steps = WhisperEncoder(ears.ECHOMIMIC, ears.whisper().to(dtype)).encode(voice, 24.0).values
-        windows = tokens.step_tokens(steps, range(26), 24.0)
-        row(f"EchoMimic: windows, {kind}", windows, golden["whisper/echomimic_windows_24fps"])
+def noise(seconds: float) -> Tensor:
+    """Noise whose loudness and colour change, so that no two stretches are alike."""
+    white = torch.randn(int(seconds * RATE), generator=torch.Generator().manual_seed(5))
+    time = torch.arange(len(white)) / RATE
+    swell = 0.05 + 0.1 * (1 + torch.sin(0.9 * time)) * (1 + torch.sin(7.0 * time))
+    return swell * (white + 3.0 * torch.sin(2 * math.pi * (200 + 40 * torch.sin(time)) * time))
 
 
 def pieces() -> None:
-    samples, network = ears.voice(ears.long_voice(200.0)), ears.wav2vec2()
-    for config in (ears.HALLO, ears.VEXPRESS, ears.ALL):
-        whole = Wav2Vec2Encoder(config, network, piece_s=float("inf")).encode(samples, 25.0).values
-        moved = (Wav2Vec2Encoder(config, network).encode(samples, 25.0).values - whole).abs()
+    ears = GoldenEars(PARITY)
+    speech = speech_from_samples(noise(200.0), sample_rate=RATE)
+    network, hallo = ears.network("wav2vec2"), ears.config("hallo")
+    for config in (hallo, ears.config("vexpress"), replace(hallo, rows="film")):
+        whole = Wav2Vec2Encoder(config, network, piece_s=math.inf).encode(speech, 25.0).values
+        moved = (Wav2Vec2Encoder(config, network).encode(speech, 25.0).values - whole).abs()
         print(
             f"200 s in pieces of 120 s, rows={config.rows!r}: mean {float(moved.mean()):.3f}, "
             f"largest {float(moved.max()):.2f}, the features' own spread {float(whole.std()):.2f}"
         )
 
 
-def schedules() -> None:
-    golden = sampling.GOLDEN
-    for schedule in ("linear", "scaled_linear"):
-        process = sampling.zero_snr(schedule)
-        row(f"{schedule}: betas", process.betas(), golden[f"{schedule}/betas"])
-        row(f"{schedule}: alpha-bar", process.kept(), golden[f"{schedule}/alphas_cumprod"])
-        for steps in (5, 6):
-            walk = sample(
-                lambda x, t: 0.3 * x + 0.01 * t.view(-1, 1, 1, 1, 1) / 1000,
-                golden["x_T"].double(), process, steps=steps,
-            )  # fmt: skip
-            ours = torch.stack(list(walk))
-            wanted = torch.stack([golden[f"{schedule}/n{steps}/step{i}"] for i in range(steps)])
-            row(f"{schedule}: DDIM, {steps} steps, float64", ours, wanted)
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print("| what | largest difference | largest value |\n|---|--:|--:|")
-    speech()
-    schedules()
+    for compare in (compare_ears, compare_schedules, compare_windows):
+        for found in compare(PARITY):
+            print(found.line())
     pieces()

@@ -306,7 +306,7 @@ def test_golden_vectors_of_other_sizes_and_seeds_are_run_and_a_wrong_one_fails(
         output = Run(made, "z", network, torch.float64).output("out").float().contiguous()
     save_file({"z/out": output}, tmp_path / "echomimic_v2.safetensors")
     assert main(["convert", "--verify", str(tmp_path)]) == 0
-    assert "echomimic_v2   z/out" in capsys.readouterr().out
+    assert "echomimic_v2       z/out" in capsys.readouterr().out
     output[0, 0, 0, 0, 0] += 1e-3
     save_file({"z/out": output}, tmp_path / "echomimic_v2.safetensors")
     assert main(["convert", "--verify", str(tmp_path)]) == 1

@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from emo2.config import COMPACT, SpeechConfig
+from emo2.convert.golden_ears import GoldenEars, compare_ears
 from emo2.errors import UserError
 from emo2.reel import Reel
 from emo2.signals import Speech
 from emo2.speech import SpeechEncoder, load_encoder, save_encoder, tokens
-from emo2.speech.load import build_network, wav2vec2_names, whisper_names
+from emo2.speech.load import build_network, whisper_names
 from emo2.speech.wav2vec2 import Wav2Vec2Encoder
 from emo2.speech.whisper import WhisperEncoder, log_mel
 
@@ -49,6 +50,9 @@ def voice(samples: Tensor, block: int | None = None) -> Speech:
     return Speech(voice=Samples(samples, block), sample_rate=RATE, num_samples=len(samples))
 
 
+EARS = GoldenEars(PARITY)
+
+
 def tensors_of(module: str) -> dict[str, Tensor]:
     """Under the names of the files: wav2vec 2.0's old weight norm, Whisper without its fixed table."""
     filled = fill.state_dict(ABOUT["seed"], module, ABOUT[module]["keys"])
@@ -56,16 +60,11 @@ def tensors_of(module: str) -> dict[str, Tensor]:
 
 
 def wav2vec2(**changes: int | str) -> nn.Module:
-    network = build_network("wav2vec2", ABOUT["wav2vec2"]["config"] | changes)
-    network.load_state_dict(wav2vec2_names(tensors_of("wav2vec2")))
-    return network.eval().requires_grad_(False)
+    return EARS.network("wav2vec2", **changes)
 
 
 def whisper() -> nn.Module:
-    network = build_network("whisper", ABOUT["whisper"]["config"])
-    missing, extra = network.load_state_dict(tensors_of("whisper"), strict=False)
-    assert (missing, extra) == (["embed_positions.weight"], [])
-    return network.eval().requires_grad_(False)
+    return EARS.network("whisper")
 
 
 def long_voice(seconds: float) -> Tensor:
@@ -76,54 +75,30 @@ def long_voice(seconds: float) -> Tensor:
     return swell * (noise + 3.0 * torch.sin(2 * torch.pi * (200 + 40 * torch.sin(time)) * time))
 
 
-def largest(a: Tensor, b: Tensor) -> float:
-    return float((a.double() - b.double()).abs().max())
+def test_what_hallo_v_express_and_echomimic_hear_are_the_golden_values() -> None:
+    found = list(compare_ears(PARITY))
+    assert len(found) == 2 * (len(GOLDEN) - 1) + 2
+    assert [difference.line() for difference in found if not difference.passes] == []
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_hallos_features_are_the_golden_ones(dtype: torch.dtype) -> None:
-    features = Wav2Vec2Encoder(HALLO, wav2vec2().to(dtype)).encode(voice(GOLDEN["signal"]), 25.0)
-    wanted = GOLDEN["wav2vec2/hallo_stacked"].to(dtype)
-    torch.testing.assert_close(features.values, wanted, **WITHIN)
-    windows = GOLDEN["wav2vec2/hallo_windows"].to(dtype)
-    torch.testing.assert_close(tokens.around(features.values, range(25)), windows, **WITHIN)
-    assert features.fps == 25.0
-    assert len(features.energy) == len(features.voiced) == 25
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_v_expresss_features_are_the_golden_ones(dtype: torch.dtype) -> None:
-    features = Wav2Vec2Encoder(VEXPRESS, wav2vec2().to(dtype)).encode(voice(GOLDEN["signal"]), 30.0)
-    wanted = GOLDEN["wav2vec2/vexpress_windows"].to(dtype)
-    windows = tokens.half_frame_windows(features.values, range(30))
-    torch.testing.assert_close(windows, wanted, **WITHIN)
-    part = tokens.half_frame_windows(features.values, range(7, 19))
-    assert torch.equal(part, windows[7:19])
-    assert features.fps == 60.0
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_echomimics_features_are_the_golden_ones(dtype: torch.dtype) -> None:
+def test_features_carry_their_rates_and_a_stretch_is_the_wholes() -> None:
     speech = voice(GOLDEN["signal"], block=1_234)
-    mel = torch.cat(list(log_mel(speech)), dim=1)
-    torch.testing.assert_close(mel, GOLDEN["whisper/log_mel"], **WITHIN)
-    features = WhisperEncoder(ECHOMIMIC, whisper().to(dtype)).encode(speech, 24.0)
-    wanted = GOLDEN["whisper/stacked"].to(dtype)
-    torch.testing.assert_close(features.values, wanted, **WITHIN)
-    count = tokens.step_windows(len(features.values), 24.0)
-    assert (count, tokens.step_windows(50, 25.0)) == (26, 27)
-    windows = tokens.step_tokens(features.values, range(count), 24.0)
-    wanted = GOLDEN["whisper/echomimic_windows_24fps"].to(dtype)
-    torch.testing.assert_close(windows, wanted, **WITHIN)
-    assert features.fps == 50.0
+    hallo = Wav2Vec2Encoder(HALLO, wav2vec2()).encode(speech, 25.0)
+    assert len(hallo.energy) == len(hallo.voiced) == 25
+    halves = Wav2Vec2Encoder(VEXPRESS, wav2vec2()).encode(speech, 30.0)
+    windows = tokens.half_frame_windows(halves.values, range(30))
+    assert torch.equal(tokens.half_frame_windows(halves.values, range(7, 19)), windows[7:19])
+    steps = WhisperEncoder(ECHOMIMIC, whisper()).encode(speech, 24.0)
+    torch.testing.assert_close(steps.values, GOLDEN["whisper/stacked"], **WITHIN)
+    assert (hallo.fps, halves.fps, steps.fps) == (25.0, 60.0, 50.0)
+    assert [tokens.step_windows(50, fps) for fps in (24.0, 25.0)] == [26, 27]
 
 
-@pytest.mark.parametrize("fps", ["24", "25"])
-def test_echomimics_windows_take_the_golden_steps(fps: str) -> None:
-    said = ABOUT["whisper"]["windows"][fps]
-    steps = torch.arange(50.0).view(50, 1, 1)
-    windows = tokens.step_tokens(steps, range(said["n"]), float(fps))
-    assert windows[..., 0].long().tolist() == said["step_indices"]
+def test_the_signal_is_the_one_the_file_describes() -> None:
+    ears = GoldenEars(PARITY)
+    del ears.tensors["signal"]
+    made = torch.cat(list(ears.speech.voice.blocks(RATE)))
+    torch.testing.assert_close(made, GOLDEN["signal"], atol=1e-6, rtol=0)
 
 
 def test_emos_features_are_all_layers_at_the_films_rate() -> None:

@@ -102,6 +102,8 @@ class UNetConfig:
     condition_width: int = 0
     """Width of a per-frame condition vector added to the time embedding (hints); 0: none."""
     speed_buckets: int = 0
+    speed_layer: Literal["sum", "cross"] = "sum"
+    """Speed in the temporal modules: added to the positions, or by a cross-attention of its own (EMO)."""
     guidance_channels: int = 0
     """Channels of the guidance maps; 0: no guidance encoder."""
     guidance_widths: tuple[int, ...] = (8, 16, 32)

@@ -65,6 +65,7 @@ FULL = Config(
             reference="cross",
             audio_width=768,
             speed_buckets=9,
+            speed_layer="cross",
             guidance_channels=7,  # hand surface, key points, face region
             guidance_split=(3, 3, 1),
             hand_confidence=True,

@@ -134,7 +134,22 @@ def read(folder: Path, name: str) -> Golden:
     return Golden(name, spec, shapes, tensors)
 
 
+def full_shapes(keys: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Of a keys file: names and shapes of full size, where it gives pairs of [full size, the one run]."""
+    return {
+        module: {
+            key: tuple(told[0])
+            for key, told in table.items()
+            if _is_pair(told) and told[0] is not None
+        }
+        for module, table in keys.items()
+    }
+
+
+def _is_pair(told: list[Any]) -> bool:
+    return len(told) == 2 and all(part is None or isinstance(part, list) for part in told)
+
+
 def _used(told: list[Any]) -> list[int] | None:
     """The shape that was run, of a shape or of [full size, the one run]; None: not in that network."""
-    is_pair = len(told) == 2 and all(part is None or isinstance(part, list) for part in told)
-    return told[1] if is_pair else told
+    return told[1] if _is_pair(told) else told

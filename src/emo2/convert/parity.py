@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from emo2.config import VideoConfig
-from emo2.convert.golden import Golden, read
+from emo2.convert.difference import Difference, name_of
+from emo2.convert.golden import Golden
 from emo2.convert.layouts import LAYOUTS, Layout
 from emo2.convert.names import table
 from emo2.convert.sizes import fitted
@@ -38,45 +38,6 @@ STORAGE = 2.0**-23
 """Stored values are float32: values along the way, compared in float64, carry that share of rounding."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One site compared."""
-
-    project: str
-    site: str
-    dtype: str
-    found: float
-    """Largest absolute difference."""
-    allowed: float
-
-    @property
-    def passes(self) -> bool:
-        """Whether it is small enough; a NaN is not."""
-        return self.found <= self.allowed
-
-    def line(self) -> str:
-        """Family, site, largest difference, verdict."""
-        verdict = "ok" if self.passes else f"FAILS (at most {self.allowed:.1e})"
-        return f"{self.project:<14} {self.site:<46} {self.dtype:<8} {self.found:.1e}  {verdict}"
-
-    def facts(self) -> dict[str, Any]:
-        """The same for machines."""
-        return {**asdict(self), "passes": self.passes}
-
-
-def verify(folder: Path) -> Iterator[Difference]:
-    """Every family's golden vectors of a folder, in float64 and float32."""
-    names = sorted(path.stem for path in (folder / "keys").glob("*.json"))
-    if not names:
-        raise UserError(
-            f"{folder} holds no golden vectors; expected keys/NAME.json for each family"
-        )
-    for name in names:
-        golden = read(folder, name)
-        for dtype in (torch.float64, torch.float32):
-            yield from compare(golden, dtype)
-
-
 @torch.no_grad()
 def compare(golden: Golden, dtype: torch.dtype) -> Iterator[Difference]:
     """Every stored result of a project against ours, in one precision."""
@@ -92,7 +53,7 @@ def compare(golden: Golden, dtype: torch.dtype) -> Iterator[Difference]:
             yield Difference(
                 project=golden.name,
                 site=site,
-                dtype=str(dtype).removeprefix("torch."),
+                dtype=name_of(dtype),
                 found=float((got.double() - wanted.double()).abs().max()),
                 allowed=_allowed(site, wanted, dtype),
             )

@@ -203,11 +203,38 @@ class AudioBlock(nn.Module):
         return x + self.proj_out(rearrange(y, "n (h w) c -> n c h w", h=height))
 
 
+class SpeedAttention(nn.Module):
+    """The clip's frames look at its speeds: the codes of neighbouring frames, an MLP, attention along the frames.
+
+    EMO §3.2 (speed layers). Ours: the tokens are as wide as the level and know their places, and the output starts
+    at zero.
+    """
+
+    def __init__(self, codes: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(codes, width)
+        self.linear_2 = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        zeroed(self.attention.to_out)
+
+    def forward(
+        self,
+        y: Float[Tensor, "n f c"],
+        speed: Float[Tensor, "b f s"],
+        places: Float[Tensor, "1 f c"],
+    ) -> Float[Tensor, "n f c"]:
+        """What is added; every clip's speeds serve all cells of its grid."""
+        tokens = self.linear_2(F.silu(self.linear_1(speed.to(y.dtype)))) + places
+        return self.attention(self.norm(y) + places, tokens)
+
+
 class TemporalBlock(nn.Module):
     """Self-attention over frames, twice, with the motion frames' features joined in front along the frame axis.
 
-    EMO §3.2 and AnimateDiff: positions are added to the normalised input of each attention, speed as well; the
-    output projection starts at zero, so that a new block leaves every frame of the image model as it is.
+    EMO §3.2 and AnimateDiff: positions are added to the normalised input of each attention; speed as well, or by
+    an attention of its own behind them (EMO). The output projection starts at zero, so that a new block leaves
+    every frame of the image model as it is.
     """
 
     def __init__(self, config: UNetConfig, width: int) -> None:
@@ -219,7 +246,11 @@ class TemporalBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.attentions = nn.ModuleList(Attention(width, config.heads) for _ in range(2))
         speeds = config.speed_buckets * (2 * config.audio_window + 1)
-        self.speed = zeroed(nn.Linear(speeds, width)) if speeds else None
+        self.speed: SpeedAttention | nn.Module | None = None
+        if speeds and config.speed_layer == "cross":
+            self.speed = SpeedAttention(speeds, width, config.heads)
+        elif speeds:
+            self.speed = zeroed(nn.Linear(speeds, width))
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, gated=True)
         self.proj_out = zeroed(nn.Linear(width, width))
@@ -240,15 +271,19 @@ class TemporalBlock(nn.Module):
             before = motion.shape[1]
             y = torch.cat([self._motion(motion), y], dim=1)
         y = self.proj_in(y)
-        shift = self._positions(before + frames, y)
-        if self.speed is not None and speed is not None:
+        places = shift = self._positions(before + frames, y)
+        crosses = isinstance(self.speed, SpeedAttention)
+        if self.speed is not None and speed is not None and not crosses:
             pace = F.pad(self.speed(speed), (0, 0, before, 0))
             shift = shift + pace.repeat_interleave(y.shape[0] // batch, 0)
         for norm, attention in zip(self.norms, self.attentions, strict=True):
             placed = norm(y) + shift
             y = y + attention(placed)
+        y = y[:, before:]  # from here on frames no longer mix but by their speeds
+        if self.speed is not None and speed is not None and crosses:
+            y = y + self.speed(y, speed, places[:, before:])
         y = y + self.feed_forward(self.feed_forward_norm(y))
-        y = self.proj_out(y[:, before:])
+        y = self.proj_out(y)
         return x + rearrange(y, "(b h w) f c -> b f c h w", b=batch, h=height)
 
     def _motion(self, motion: Float[Tensor, "b m hw c"]) -> Float[Tensor, "bhw m c"]:
