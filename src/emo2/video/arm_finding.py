@@ -15,7 +15,7 @@ from emo2.hands.fit import HandFit, Sight
 from emo2.hands.flesh import Flesh, flesh_of
 from emo2.portrait.skin import stands_free
 from emo2.signals import HAND_SIDES, Portrait
-from emo2.video.hand_sight import fit_of, mended, see_hand, with_fit
+from emo2.video.hand_sight import fit_of, lies_on_arm, mended, see_hand, with_fit
 from emo2.video.layer_masks import Limb, arm_mask, fault, find_limb, segment_distance
 
 
@@ -33,9 +33,9 @@ def sound_limbs(
         sights: dict[int, Sight | None] = {limb.side: None for limb in limbs}
     else:
         sights = {limb.side: see_hand(pixels, seen, limb.side) for limb in limbs}
-    fits = {limb.side: fit_of(stand_in(), sights[limb.side]) for limb in limbs}
-    limbs = [_refined(limb, fits[limb.side]) for limb in limbs]
+    fits = {limb.side: _fit(limb, sights[limb.side]) for limb in limbs}
     masks = _masks(pixels, portrait, limbs)
+    limbs = [_refined(limb, fits[limb.side]) for limb in limbs]
     sound: list[tuple[Limb, np.ndarray]] = []
     for limb, cut_out in zip(limbs, masks, strict=True):
         name, sight, mask = HAND_SIDES[limb.side], sights[limb.side], cut_out
@@ -56,6 +56,12 @@ def sound_limbs(
         if fit is not None and sight is not None and sight.hand is not None:
             kept[limb.side] = (flesh_of(stand_in(), fit, sight), sight.hand)
     return [limb for limb, _ in sound], [mask for _, mask in sound], tuple(notes), kept
+
+
+def _fit(limb: Limb, sight: Sight | None) -> HandFit | None:
+    """The hand's mesh, where it fits and what it hides can be painted."""
+    fit = fit_of(stand_in(), sight)
+    return None if fit is None or sight is None or lies_on_arm(limb, fit, sight) else fit
 
 
 def _refined(limb: Limb, fit: HandFit | None) -> Limb:

@@ -31,7 +31,7 @@ _STUB_M = (0.008, 0.026)
 """... and over which the arm's layer ends below it."""
 _GRAZING = (0.08, 0.3)
 """Cosine between view and normal in the photo under which skin counts as not seen: there a pixel would be a streak."""
-_REACH_M = 0.04
+_REACH_M = 0.012
 """Distance from the mesh up to which skin of the hand's mask counts as the hand."""
 _HIDDEN_M = 0.007
 """Depth behind the photo's surface from which skin is hidden."""

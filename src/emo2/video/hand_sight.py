@@ -28,6 +28,11 @@ _LEAST_CORE = 60
 """Pixels."""
 LEAST_OVERLAP, MOST_MISS = 0.72, 0.1
 """A fit whose mesh and mask share less, or whose points lie farther off (hand lengths), is not used."""
+MOST_ON_ARM = 0.35
+"""Share of the hand's pixels that may lie before its own forearm."""
+MOST_FOLD = 0.85
+"""Bend of the fingers' first two joints together, radians, from which a hand is too closed to be told from the photo:
+its wrist and palm lie behind its fingers, and what moves would tear off what does not."""
 
 
 def see_hand(pixels: UInt8[np.ndarray, "h w 3"], portrait: Portrait, side: int) -> Sight | None:
@@ -60,7 +65,17 @@ def fit_of(model: HandModel, sight: Sight | None) -> HandFit | None:
     if sight is None:
         return None
     fit = fit_hand(model, sight)
-    return fit if fit.overlap >= LEAST_OVERLAP and fit.miss <= MOST_MISS else None
+    fold = float(fit.flex[:12].view(4, 3)[:, :2].sum(-1).mean())
+    sound = fit.overlap >= LEAST_OVERLAP and fit.miss <= MOST_MISS and fold <= MOST_FOLD
+    return fit if sound else None
+
+
+def lies_on_arm(limb: Limb, fit: HandFit, sight: Sight) -> bool:
+    """Whether the hand hides a good part of its own forearm, which nobody could paint behind it."""
+    assert sight.hand is not None
+    grid = pixel_grid((sight.hand.shape[0], sight.hand.shape[1]))[sight.hand > 0.5]
+    away, _ = segment_distance(grid, limb.elbow, fit.wrist.numpy())
+    return bool((away < 0.75 * limb.radius).mean() > MOST_ON_ARM)
 
 
 def with_fit(limb: Limb, model: HandModel, fit: HandFit) -> Limb:
@@ -76,10 +91,9 @@ def mended(
     """An arm's mask, right about the hand: with all of its skin, without what lies between its fingers."""
     assert sight.hand is not None
     assert sight.inside is not None
-    length = _hand_length(limb)
-    away = cv2.distanceTransform((sight.hand < 0.5).astype(np.uint8), cv2.DIST_L2, 5)
-    ahead = pixel_grid((mask.shape[0], mask.shape[1])) @ _along(limb) - limb.wrist @ _along(limb)
-    alien = (sight.inside < 0.5) & (away < 0.5 * length) & (ahead > 0.3 * length)
+    between = np.zeros(mask.shape, np.uint8)
+    cv2.fillConvexPoly(between, cv2.convexHull(limb.hand.astype(np.int32)), 1)
+    alien = (sight.inside < 0.5) & (between > 0)
     return np.where(alien, 0, np.maximum(mask, sight.hand)).astype(np.float32)
 
 
