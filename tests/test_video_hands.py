@@ -64,6 +64,13 @@ def sight_of(model: HandModel, truth: HandFit, scale: float) -> Sight:
     )  # fmt: skip
 
 
+def test_a_fit_works_inside_inference_mode_as_films_are_made_in_it() -> None:
+    with torch.inference_mode():
+        model = stand_in()
+        fit = fit_hand(model, sight_of(model, posed_fit(), 480.0))
+        assert fit.overlap > 0.8
+
+
 def test_a_fit_finds_the_pose_that_the_points_and_the_mask_were_made_of(model: HandModel) -> None:
     truth = posed_fit()
     fit = fit_hand(model, sight_of(model, truth, 480.0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -135,9 +136,14 @@ def _axes(like: Tensor) -> tuple[Float[Tensor, "15 3"], Float[Tensor, "3"], Floa
     return torch.cat((like.new_tensor(axes), thumb.expand(3, 3))), second, third
 
 
+Copied = TypeVar("Copied", HandModel, Sight)
+
+
 def fit_hand(model: HandModel, sight: Sight) -> HandFit:
     """The model in the pose of the photo's hand.  About a second; look at `overlap` and `miss` before using it."""
-    with torch.enable_grad():
+    # A film is made in inference mode, whose tensors no gradient may touch: the fit works on copies outside of it.
+    with torch.inference_mode(False), torch.enable_grad():
+        model, sight = _copied(model), _copied(sight)
         starts = _starts(model, sight)
         fits, costs = _descend(model, sight, starts, _STEPS, None)
         if sight.inside is not None:
@@ -147,6 +153,12 @@ def fit_hand(model: HandModel, sight: Sight) -> HandFit:
     fit = _chosen(fits, costs.argmin()[None])
     fit = replace(fit, **{name: getattr(fit, name)[0].detach() for name in (*_FREE, "root")})
     return _judged(model, sight, fit)
+
+
+def _copied(value: Copied) -> Copied:
+    """A dataclass with its tensors copied."""
+    tensors = {n: t.clone() for n, t in vars(value).items() if isinstance(t, Tensor)}
+    return replace(value, **tensors)
 
 
 _FREE = ("flex", "aim", "betas", "log_scale", "wrist")
