@@ -76,6 +76,7 @@ _OS_SENTENCES = {
     errno.EISDIR: "{name} is a folder; give a file",
     errno.ENOTDIR: "{name} is not a folder; check the path",
     errno.ENOSPC: "the disk is full (writing {name}); free some space and run the same command again",
+    errno.EFBIG: "{name} grew larger than a file may be here; lift the limit (ulimit -f) or give another disk",
     errno.EDQUOT: "your disk quota is used up (writing {name}); free some space and run it again",
 }
 

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from emo2.config import Config, VideoConfig, from_json, to_json
-from emo2.convert import foreign
+from emo2.convert import foreign, single_file
 from emo2.convert.foreign import Stored, Tensors
 from emo2.convert.layouts import BASE, LAYOUTS, Layout
 from emo2.convert.names import POSITIONS, table
 from emo2.convert.sizes import fitted
-from emo2.convert.write import write
+from emo2.convert.write import write, write_all
 from emo2.errors import UserError
 from emo2.presets import ANIMATEDIFF, PRESETS
 from emo2.video.blocks import sinusoids
@@ -101,9 +101,7 @@ def convert_back(file: Path, family: str, folder: Path) -> list[Path]:
             layout.merged[0]: {n: t for n, t in files[BASE].items() if ".motion_modules." in n},
             BASE: {n: t for n, t in files[BASE].items() if ".motion_modules." not in n},
         }
-    return [
-        write(folder / f"{stem}.safetensors", tensors, metadata) for stem, tensors in files.items()
-    ]
+    return write_all(folder, files, metadata)
 
 
 # --------------------------------------------------------------------------------------- reading
@@ -147,6 +145,8 @@ def _of_one_file(path: Path, wanted: Sequence[Layout]) -> Found:
             f"{path} is no file of weights; expected one of {', '.join(foreign.ENDINGS)}"
         )
     tensors = foreign.read(path)
+    if single_file.is_single(tensors):
+        return _of_stable_diffusion(path, tensors)
     for layout in wanted:
         prefixes = {module: f"{theirs}." for module, theirs in layout.modules.items()}
         if not layout.single or not any(n.startswith(prefixes["denoiser"]) for n in tensors):
@@ -164,6 +164,26 @@ def _of_one_file(path: Path, wanted: Sequence[Layout]) -> Found:
     )
 
 
+def _of_stable_diffusion(path: Path, tensors: Tensors) -> Found:
+    """Stable Diffusion as one file, with AnimateDiff's motion module beside it."""
+    layout = LAYOUTS["animatediff"]
+    motion = foreign.find(path.parent, layout.merged[0])
+    if motion is None:
+        raise UserError(
+            f"{path} is Stable Diffusion 1.5 in one file; put AnimateDiff's {layout.merged[0]} "
+            f"(huggingface.co/{layout.repository}) beside it"
+        )
+    base = single_file.unet(tensors)
+    modules = {"reference": base, "denoiser": base | foreign.read(motion)}
+    return Found(layout=layout, modules=modules, files=(path, motion))
+
+
+def _base(folder: Path) -> Path | None:
+    """Stable Diffusion as one file, where diffusers' folder is missing."""
+    stems = {s for layout in LAYOUTS.values() for s in (*layout.modules.values(), *layout.merged)}
+    return single_file.find(folder, besides=stems)
+
+
 def _file(folder: Path, stem: str, variant: str) -> Path | None:
     """The variant's file, or that of a plainer variant: `pose_acc`, then `pose`, then none."""
     parts = [p for p in variant.split("_") if p]
@@ -176,9 +196,11 @@ def _file(folder: Path, stem: str, variant: str) -> Path | None:
 
 def _all_there(layout: Layout, folder: Path, variant: str) -> bool:
     stems = set(layout.modules.values())
-    if stems == {BASE}:  # the motion module is what tells it from a family's own base
-        stems |= set(layout.merged)
-    return all(_file(folder, stem, variant) for stem in stems)
+    if stems != {BASE}:
+        return all(_file(folder, stem, variant) for stem in stems)
+    # The motion module is what tells it from a family's own base.
+    merged = all(_file(folder, stem, variant) for stem in layout.merged)
+    return merged and bool(_file(folder, BASE, variant) or _base(folder))
 
 
 def _nothing_found(folder: Path, layouts: Sequence[Layout], variant: str) -> str:
@@ -203,10 +225,15 @@ def _of_files(layout: Layout, folder: Path, variant: str) -> Found:
         stems = [stem]
         if module == "denoiser":
             stems = [BASE, *layout.merged, *([stem] if stem != BASE else [])]
-        paths = [p for s in stems if (p := _file(folder, s, variant)) is not None]
-        modules[module] = {n: t for path in paths for n, t in foreign.read(path).items()}
-        files += paths
-    return Found(layout=layout, modules=modules, files=tuple(files))
+        modules[module] = {}
+        for part in stems:
+            path = _file(folder, part, variant)
+            tensors = foreign.read(path) if path else {}
+            if part == BASE and path is None and (path := _base(folder)):
+                tensors = single_file.unet(foreign.read(path))
+            modules[module] |= tensors
+            files += [path] if path else []
+    return Found(layout=layout, modules=modules, files=tuple(dict.fromkeys(files)))
 
 
 def _looks_like(found: Found) -> bool:

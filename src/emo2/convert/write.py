@@ -36,10 +36,10 @@ def write(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(path, 8 + len(text) + offset)
+    made = _make_folders(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        _check_space(path, 8 + len(text) + offset)
         with temporary.open("wb") as file:
             file.write(len(text).to_bytes(8, "little"))
             file.write(text)
@@ -47,12 +47,38 @@ def write(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]
                 values = stored.read().detach().contiguous().reshape(-1)
                 file.write(values.view(torch.uint8).numpy().data)
         temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-    finally:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        for folder in reversed(made):
+            folder.rmdir()
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)
+        raise
     return path
+
+
+def write_all(
+    folder: Path, files: Mapping[str, Mapping[str, Stored]], metadata: Mapping[str, str]
+) -> list[Path]:
+    """Write several files of one network, by stem: all of them, or no new one."""
+    made = _make_folders(folder)
+    paths = [folder / f"{stem}.safetensors" for stem in files]
+    new = [path for path in paths if not path.exists()]
+    try:
+        return [write(p, t, metadata) for p, t in zip(paths, files.values(), strict=True)]
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        for made_folder in reversed(made):
+            made_folder.rmdir()
+        raise
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Those of the folders above a file that were missing, the outermost first; they exist now."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def _check_space(path: Path, size: int) -> None:

@@ -215,6 +215,7 @@ def _from_folder(folder: Path, kind: str) -> tuple[nn.Module, dict[str, Tensor]]
 
 _OTHERS = ("loss.", "model_ema.", "model.", "cond_stage_model.")
 """What stands beside the autoencoder in original files."""
+_FIRST_STAGE = "first_stage_model."
 _NAMES = (
     (r"\.down\.(\d+)\.block\.(\d+)\.", r".down_blocks.\1.resnets.\2."),
     (r"\.down\.(\d+)\.downsample\.", r".down_blocks.\1.downsamplers.0."),
@@ -235,12 +236,16 @@ _NAMES = (
 
 def vae_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """An autoencoder under the names of today's diffusers; names that are so already stay."""
+    if any(
+        name.startswith(_FIRST_STAGE) for name in tensors
+    ):  # a whole Stable Diffusion in one file
+        tensors = {n: t for n, t in tensors.items() if n.startswith(_FIRST_STAGE)}
     levels = {int(m[1]) for n in tensors if (m := re.search(r"decoder\.up\.(\d+)\.", n))}
     named = {}
     for name, value in tensors.items():
         if name.startswith(_OTHERS):
             continue
-        name = name.removeprefix("first_stage_model.")
+        name = name.removeprefix(_FIRST_STAGE)
         # The original counts the decoder's levels from the finest.
         name = re.sub(r"\.up\.(\d+)\.", lambda m: f".up.{max(levels) - int(m[1])}.", name)
         for pattern, ours in _NAMES:
