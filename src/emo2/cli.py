@@ -147,7 +147,9 @@ def _voice_flags(parser: argparse.ArgumentParser) -> None:
         "--seed", type=whole, default=0, metavar="N", help="another number, another film"
     )
     parser.add_argument(
-        "--style", metavar="S", help="way of moving: neutral, calm, lively, presenter"
+        "--style",
+        metavar="S",
+        help="neutral, calm, lively, presenter, storyteller, shy, emphatic, singer, sign-like",
     )
     parser.add_argument(
         "--speed", type=positive, default=1.0, metavar="X", help="pace of the hands"
