@@ -40,20 +40,24 @@ def golden(project: str) -> Golden:
     return read(FOLDER, project)
 
 
-def failures(project: str, dtype: torch.dtype) -> list[Difference]:
-    found = list(compare(golden(project), dtype))
-    assert len(found) == sum(len(golden(project).outputs(case)) for case in ("a", "b"))
+def failures(project: str, dtype: torch.dtype, cases: tuple[str, ...]) -> list[Difference]:
+    found = list(compare(golden(project), dtype, cases))
+    assert len(found) == sum(len(golden(project).outputs(case)) for case in cases)
     return [difference for difference in found if not difference.passes]
 
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_every_site_is_exact_in_float64(project: str) -> None:
-    assert failures(project, torch.float64) == []
+    """Case b (another time and shape, outputs alone) of three families in float32 only: their float64 runs are the
+    longest (24 by 24 cells twice, 40 frames: 7.6 s of CPU) and see no wiring that case a and float32 do not; `--verify`
+    runs them."""
+    large = ("hallo", "musepose", "aniportrait")
+    assert failures(project, torch.float64, ("a",) if project in large else ("a", "b")) == []
 
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_every_site_is_right_to_rounding_in_float32(project: str) -> None:
-    assert failures(project, torch.float32) == []
+    assert failures(project, torch.float32, ("a", "b")) == []
 
 
 # ------------------------------------------------------------------------- mistakes that must show
@@ -102,13 +106,13 @@ def test_a_switch_moves_the_output_as_far_as_the_original_moves(
 
 
 def test_the_reference_in_the_unconditional_half_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    look = VideoNetwork.look
+    read_photo = VideoNetwork.read
 
     def reading(self: VideoNetwork, *args: Tensor, **kwargs: Any) -> LatentLook:  # noqa: ANN401
-        seen = look(self, *args, **kwargs)
+        seen = read_photo(self, *args, **kwargs)
         return replace(seen, reference=replace(seen.reference, unread=0))
 
-    monkeypatch.setattr(VideoNetwork, "look", reading)
+    monkeypatch.setattr(VideoNetwork, "read", reading)
     assert moved("echomimic_v2") == pytest.approx(0.76, rel=0.02)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,9 @@ class Golden:
     shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
     """For each module: keys and shapes of the network that was run."""
     tensors: Mapping[str, Tensor]
+    _made: dict[str, dict[str, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def known(self) -> dict[str, Any]:
@@ -79,7 +82,12 @@ class Golden:
         }
 
     def weights(self, module: str) -> dict[str, Tensor]:
-        """The weights of a module, tables of positions excepted."""
+        """The weights of a module, tables of positions excepted; made once for all cases and precisions."""
+        if module not in self._made:
+            self._made[module] = self._weights(module)
+        return dict(self._made[module])
+
+    def _weights(self, module: str) -> dict[str, Tensor]:
         gain = self.spec.get("fill_gain", {}).get(module, 1.0)
         made = {
             key: parameter(self.spec["seed"], f"{module}.{key}", shape, gain)

@@ -8,7 +8,7 @@ for this comparison alone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -39,10 +39,12 @@ STORAGE = 2.0**-23
 
 
 @torch.no_grad()
-def compare(golden: Golden, dtype: torch.dtype) -> Iterator[Difference]:
-    """Every stored result of a project against ours, in one precision."""
+def compare(
+    golden: Golden, dtype: torch.dtype, cases: Collection[str] | None = None
+) -> Iterator[Difference]:
+    """Every stored result of a project (or of some of its cases) against ours, in one precision."""
     network = filled(golden, config_of(golden), dtype)
-    for case in golden.spec["cases"]:
+    for case in golden.spec["cases"] if cases is None else cases:
         run = Run(golden, case, network, dtype)
         for site, wanted in golden.outputs(case).items():
             got = golden.sliced(site, run.value(site.removeprefix(f"{case}/"), wanted))
