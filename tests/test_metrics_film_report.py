@@ -17,8 +17,9 @@ from emo2 import pipeline
 from emo2.metrics.figures import Reading
 from emo2.metrics.film_networks import WITH_NETWORKS, available, set_distance
 from emo2.metrics.film_own import OWN
-from emo2.metrics.film_report import METRICS, evaluate_film
+from emo2.metrics.film_report import METRICS, evaluate_film, joined
 from emo2.metrics.inputs import Inputs, Item
+from emo2.metrics.measuring import Measured
 from emo2.metrics.networks import NetworkFolder
 from emo2.portrait.stage import PortraitFinder
 from emo2.signals import Portrait
@@ -131,6 +132,25 @@ def test_every_metric_has_a_page_and_says_itself() -> None:
         m.name for m in METRICS if not m.definition or (m.conclude is None) == (m.read is None)
     ] == []
     assert [m.name for m in OWN if m.read is None and m.rows is None] == []
+
+
+def test_several_films_of_one_item_count_as_their_mean() -> None:
+    def sample(value: float, rows: int) -> Measured:
+        reading = Reading(value=value, control=1.0, weight=2.0, beside={"seconds": value})
+        return Measured(
+            name="x",
+            readings={"flicker": reading},
+            rows={"fid": {"generated": np.full((rows, 2), value), "truth": np.zeros((3, 2))}},
+        )
+
+    both = joined([sample(1.0, 2), sample(3.0, 4)])
+    assert both.readings["flicker"] == Reading(
+        value=2.0, control=1.0, weight=2.0, beside={"seconds": 2.0}
+    )
+    assert both.rows["fid"]["generated"].tolist() == [[1.0, 1.0]] * 2 + [[3.0, 3.0]] * 4
+    assert both.rows["fid"]["truth"].shape == (3, 2)  # once
+    alone = joined([sample(1.0, 2)])
+    assert alone.readings == sample(1.0, 2).readings
 
 
 def test_new_weights_are_a_new_measure(tmp_path: Path) -> None:

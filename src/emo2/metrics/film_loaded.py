@@ -51,7 +51,7 @@ class LoadedFilm:
 
     @property
     def film(self) -> Path:
-        """The generated film (the first, where an item has several)."""
+        """The generated film: one (samples of an item are loaded one by one)."""
         return self.item.generated[0]
 
     @property

@@ -7,12 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from emo2 import pipeline
 from emo2.generate import Event
 from emo2.metrics.evaluation import evaluate
-from emo2.metrics.figures import Metric
+from emo2.metrics.figures import Metric, Reading
 from emo2.metrics.film_loaded import ONLY_TRUE, LoadedFilm
 from emo2.metrics.film_networks import WITH_NETWORKS, available, set_distance
 from emo2.metrics.film_own import OWN
@@ -67,12 +68,44 @@ def measure_film(item: Item, networks: Path | None = None) -> Measured:
     if sums := folder.checksums():
         notes.append("networks: " + ", ".join(f"{n} {s}" for n, s in sums.items()))
     if len(item.generated) > 1:
-        notes.append(f"{item.name}: the first of {len(item.generated)} films is measured")
+        notes.append(f"{item.name}: the mean of {len(item.generated)} films")
+    found = []
     with torch.inference_mode():
-        loaded = LoadedFilm(item, finder, folder)
-        if loaded.is_only_true:
-            sets = [m for m in available(folder) if m.conclude is set_distance]
-            return read_all(item, loaded, sets)
-        if not loaded.generated.has_face:
-            notes.append(f"{item.name}: a face is seen in under half of the frames; its figures are left out")  # fmt: skip
-        return read_all(item, loaded, (*OWN, *available(folder)), tuple(notes))
+        for film in item.generated:
+            sample = replace(item, generated=(film,))
+            loaded = LoadedFilm(sample, finder, folder)
+            if loaded.is_only_true:
+                sets = [m for m in available(folder) if m.conclude is set_distance]
+                return read_all(item, loaded, sets)
+            if not loaded.generated.has_face:
+                notes.append(f"{film.name}: a face is seen in under half of the frames; its figures are left out")  # fmt: skip
+            found.append(read_all(sample, loaded, (*OWN, *available(folder))))
+    return replace(joined(found), notes=tuple(notes))
+
+
+def joined(samples: Sequence[Measured]) -> Measured:
+    """Films of one item as one: means of their numbers; rows end to end, the truth's once."""
+    first = samples[0]
+    readings = {
+        name: _mean([s.readings[name] for s in samples if name in s.readings])
+        for name in dict.fromkeys(n for s in samples for n in s.readings)
+    }
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    for metric in dict.fromkeys(n for s in samples for n in s.rows):
+        having = [s.rows[metric] for s in samples if metric in s.rows]
+        rows[metric] = {
+            name: having[0][name] if name == "truth" else np.concatenate([r[name] for r in having])
+            for name in having[0]
+        }
+    return Measured(name=first.name, readings=readings, rows=rows)
+
+
+def _mean(readings: Sequence[Reading]) -> Reading:
+    controls = [r.control for r in readings if r.control is not None]
+    shared = set.intersection(*(set(r.beside) for r in readings))
+    return Reading(
+        value=float(np.mean([r.value for r in readings])),
+        control=float(np.mean(controls)) if controls else None,
+        weight=float(np.mean([r.weight for r in readings])),
+        beside={n: float(np.mean([r.beside[n] for r in readings])) for n in readings[0].beside if n in shared},
+    )  # fmt: skip

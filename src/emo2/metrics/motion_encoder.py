@@ -25,6 +25,11 @@ STRIDE = 16
 CODES = 32
 WEIGHTS = ASSETS / "metrics" / "motion_encoder.safetensors"
 _NUMBERS = 126
+_WRISTS = (0, 1, 2, 63, 64, 65)
+_WRISTS_COUNT = 20.0
+"""Six numbers of the wrists weigh as much as the 120 of the fingers."""
+_MOVED_M = 0.1
+"""Training moves both hands by offsets of this deviation, so that codes follow them beyond the studio's chest space."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -60,10 +65,19 @@ class MotionEncoder(nn.Module):
         return self.encode(self.standardised(rows))
 
     def loss(self, rows: Float[Tensor, "b frames n"]) -> Float[Tensor, ""]:
-        """L1 of the numbers and of their steps."""
+        """L1 of the numbers and of their steps, and of the codes' distances from those of the windows (ours)."""
         wanted = self.standardised(rows)
-        made = self.decode(self.encode(wanted))
-        return F.l1_loss(made, wanted) + F.l1_loss(torch.diff(made), torch.diff(wanted))
+        codes = self.encode(wanted)
+        made = self.decode(codes)
+        rebuilt = F.l1_loss(made, wanted) + F.l1_loss(torch.diff(made), torch.diff(wanted))
+        return rebuilt + 2.0 * F.l1_loss(F.pdist(codes), self.far_apart(rows))
+
+    def far_apart(self, rows: Float[Tensor, "b frames n"]) -> Float[Tensor, " pairs"]:
+        """Distances of the windows: 1 where all numbers differ by their spread; wrists count half."""
+        weights = rows.new_ones(_NUMBERS)
+        weights[list(_WRISTS)] = _WRISTS_COUNT
+        weighted = self.standardised(rows) * (weights / weights.sum() / FRAMES).sqrt()[:, None]
+        return F.pdist(weighted.flatten(1))
 
 
 def hand_rows(points: Float[Tensor, "frames 42 3"]) -> Float[Tensor, "frames 126"]:
@@ -108,13 +122,23 @@ def train_encoder(
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(1, steps + 1):
-        chosen = torch.randint(0, len(windows), (batch,), generator=generator)
-        loss = model.loss(windows[chosen])
+        chosen = torch.randint(0, len(windows), (batch // 2,), generator=generator)
+        loss = model.loss(torch.cat((windows[chosen], _elsewhere(windows[chosen], generator))))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         yield step, float(loss.detach()), model
+
+
+def _elsewhere(
+    rows: Float[Tensor, "b frames n"], generator: torch.Generator
+) -> Float[Tensor, "b frames n"]:
+    """The same windows with each hand moved by an offset of its own."""
+    moved = rows.clone()
+    offsets = _MOVED_M * torch.randn((len(rows), 1, len(_WRISTS)), generator=generator)
+    moved[..., list(_WRISTS)] += offsets
+    return moved
 
 
 def studio_windows(seeds: Sequence[int]) -> Float[Tensor, "windows 32 126"]:

@@ -214,10 +214,12 @@ _HALVES = "one half of the truth against the other"
 _UNIT = "m²"
 
 
-def _distance(name: str, definition: str, features: Callable, unit: str = _UNIT) -> Metric:
+def _distance(
+    name: str, definition: str, features: Callable, unit: str = _UNIT, version: int = 1
+) -> Metric:
     return Metric(
         name=name, unit=unit, definition=definition, need="truth", better="as control",
-        control=_HALVES, rows=partial(sums_of, features), conclude=frechet_figure,
+        control=_HALVES, version=version, rows=partial(sums_of, features), conclude=frechet_figure,
     )  # fmt: skip
 
 
@@ -230,7 +232,7 @@ SET_METRICS: tuple[Metric, ...] = (
     _distance("fd_k_points", "Fréchet distance of the steps of all 42 key points at 30 fps",
               partial(steps, all_places)),
     _distance("fgd", "Fréchet distance of our motion encoder's 32 codes, windows of 32 frames, every 16th frame",
-              codes_of, unit=""),
+              codes_of, unit="", version=2),
     Metric(
         name="hellinger", unit="", need="truth", better="as control", control=_HALVES,
         definition="Hellinger distance of the histograms of the wrists' speeds, bins of 0.05 m/s (GENEA)",
