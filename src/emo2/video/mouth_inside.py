@@ -25,7 +25,7 @@ USUAL_SKIN = (0.72, 0.55, 0.47)
 SKIN_SHARE = 0.5
 """How far teeth take the hue of the skin's light."""
 GAIN = (0.4, 1.1)
-SURE = (0.3, 0.75)
+SURE = (0.15, 0.5)
 """Alphas between which drawn teeth take over from painted colour."""
 SHADE = 0.45
 """Light that is left close to the lips."""
