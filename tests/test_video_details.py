@@ -26,6 +26,7 @@ from emo2.video.details import (
 )
 from emo2.video.examples import FACE_VIEW, MIRROR_ACTIONS, Examples
 from emo2.video.mouth_inside import USUAL_SKIN, mouth_inside, over, tint_of
+from emo2.video.script import BODY_REACH, HEAD_REACH, within_reach
 from emo2.video.views import View
 
 SMALL = DetailConfig(mouth_side=24, eye_side=16, widths=(8, 8, 16))
@@ -263,8 +264,20 @@ def test_teeth_take_the_light_of_the_photo() -> None:
 
 def test_teeth_are_drawn_only_where_the_window_is_sure_of_the_mouth() -> None:
     paint, inside = np.full((2, 2, 3), -0.5, np.float32), np.full((2, 2, 3), 0.5, np.float32)
-    alpha = np.array([[0.1, 0.3], [0.5, 1.0]], np.float32)[..., None]
+    alpha = np.array([[0.05, 0.15], [0.3, 1.0]], np.float32)[..., None]
     laid = over(paint, alpha, inside)
     assert np.array_equal(laid[0], paint[0])
     assert laid[1, 1] == pytest.approx(inside[1, 1])
     assert (laid[1, 0] < laid[1, 1]).all()
+
+
+def test_head_and_torso_stay_within_what_looks_right_and_small_turns_stay_as_they_are() -> None:
+    head, body = torch.zeros(3, 6), torch.zeros(3, 6)
+    head[0, 0], head[1, 0], body[1, 0], head[2, 1] = 0.02, 0.3, -0.08, 2.0
+    body[1, 5] = 0.7
+    near, torso = within_reach(head, body)
+    assert near[0, 0] == pytest.approx(0.02, rel=0.01)
+    turns = torch.cat([near[:, :3] / HEAD_REACH, torso[:, :3] / BODY_REACH], dim=-1).norm(dim=-1)
+    assert (turns <= 1.0).all()
+    assert near[1, 0] / torso[1, 0] == pytest.approx(0.3 / -0.08)  # the direction stays
+    assert torso[1, 5] == pytest.approx(0.7)  # breath turns nothing

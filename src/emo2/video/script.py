@@ -23,13 +23,32 @@ DrawMaps = Callable[[int, int, Tensor, int], GuidanceMaps]
 pixels, as floats), at `size` pixels a side.  Drawn when a clip is made, so that memory does not grow."""
 
 
+HEAD_REACH, BODY_REACH = 0.12, 0.03
+"""Turns of the head and of the torso, in radians, up to which the moved photo is sure to look right (by eye)."""
+
+
 def condition_vector(motion: Motion) -> Float[Tensor, "frames 64"]:
     """Face actions, head and torso of a motion; zero where it has none (the photo's own pose)."""
     count = len(motion)
-    parts = [(motion.face, 52), (motion.head, 6), (motion.body, 6)]
-    return torch.cat(
-        [torch.zeros(count, n) if part is None else part.float() for part, n in parts], dim=-1
+    face, head, body = (
+        torch.zeros(count, n) if part is None else part.float()
+        for part, n in ((motion.face, 52), (motion.head, 6), (motion.body, 6))
     )
+    return torch.cat([face, *within_reach(head, body)], dim=-1)
+
+
+def within_reach(
+    head: Float[Tensor, "frames 6"], body: Float[Tensor, "frames 6"]
+) -> tuple[Float[Tensor, "frames 6"], Float[Tensor, "frames 6"]]:
+    """Head and torso drawn in where they turn too far together: beyond the reach hair and cheeks would smear (ours).
+
+    Small turns stay as they are; large ones keep their direction and approach the reach.
+    """
+    turns = torch.cat([head[:, :3] / HEAD_REACH, body[:, :3] / BODY_REACH], dim=-1)
+    far = turns.norm(dim=-1, keepdim=True)
+    share = (1.0 + far**3) ** (-1.0 / 3.0)
+    breath = body[:, 5:]
+    return head * share, torch.cat([body[:, :5] * share, breath], dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
