@@ -197,20 +197,3 @@ def align(
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def detect_onsets(
-    samples: Float[np.ndarray, " n"], sample_rate: int, *, backtrack: bool = False
-) -> Float[Tensor, " onsets"]:
-    """Times in seconds at which the voice sets in, as every published alignment takes them (librosa, hop 512)."""
-    import librosa
-
-    samples = np.ascontiguousarray(samples, dtype=np.float32)
-    if not backtrack:
-        times = librosa.onset.onset_detect(y=samples, sr=sample_rate, hop_length=512, units="time")
-        return torch.from_numpy(np.asarray(times, dtype=np.float64))
-    frames = librosa.onset.onset_detect(y=samples, sr=sample_rate, hop_length=512)
-    energy = librosa.feature.rms(y=samples, hop_length=512)[0]
-    frames = librosa.onset.onset_backtrack(np.asarray(frames), energy)
-    times = librosa.frames_to_time(frames, sr=sample_rate, hop_length=512)
-    return torch.from_numpy(np.asarray(times, dtype=np.float64))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,8 +16,9 @@ from emo2 import media
 from emo2.errors import UserError
 from emo2.hands import hand_points, load_motion, resample, stand_in
 from emo2.hands.smplx import smplx_motion
-from emo2.metrics.beats import Moving, detect_onsets, moving
+from emo2.metrics.beats import Moving, moving
 from emo2.metrics.inputs import Item
+from emo2.metrics.onsets import detect_onsets
 from emo2.signals import Motion
 
 RATE = 30.0
@@ -71,8 +71,8 @@ class Clip:
         return torch.stack([t.points[:frames] for t in self.samples])
 
     def onsets(self, kind: str) -> Float[Tensor, " onsets"] | None:
-        """Onsets of the voice, where there is one and librosa is installed."""
-        if self.voice is None or not can_hear():
+        """Onsets of the voice, where there is one."""
+        if self.voice is None:
             return None
         return self._onsets[kind]
 
@@ -85,11 +85,6 @@ class Clip:
             kind: detect_onsets(samples, speech.sample_rate, backtrack=kind == "backtracked")
             for kind in ("detected", "backtracked")
         }
-
-
-def can_hear() -> bool:
-    """Whether librosa, which finds the voice's onsets, is installed."""
-    return importlib.util.find_spec("librosa") is not None
 
 
 def points_of(motion: Motion) -> Points:
@@ -117,8 +112,6 @@ def read_clip(item: Item) -> tuple[Clip, tuple[str, ...]]:
                     f"{path.name} lasts {len(track.points) / RATE:.1f} s, its truth {length:.1f} s: "
                     "pairs are compared over the shorter"
                 )
-    if item.voice is not None and not can_hear():
-        notes.append("beat alignment is left out: librosa is missing; pip install emo2[metrics]")
     return Clip(samples=samples, truth=truth, voice=item.voice), tuple(notes)
 
 

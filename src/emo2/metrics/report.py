@@ -19,7 +19,7 @@ from emo2 import __version__
 from emo2.media.files import write_fault
 from emo2.metrics.figures import Figure
 
-_PACKAGES = ("torch", "numpy", "scipy", "librosa", "opencv-python-headless", "av")
+_PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "av")
 
 
 @dataclass(frozen=True, kw_only=True)
