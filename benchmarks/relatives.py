@@ -4,7 +4,7 @@
     python benchmarks/relatives.py --widths 320 640 1280 1280 --size 512 --device cuda --dtype bfloat16
 
 The structure without reuse is the originals': the reference's keys and values projected for every frame and step, both
-halves of guidance always, the unconditional half attending to the reference and thrown away.  Runs alternate, medians
+halves of guidance always, the unconditional half attending to the reference and to silence for nothing.  Runs alternate, medians
 are shown; on a CPU the time is the process's own, so that other work on the machine does not count.  How to time an
 original itself against ours: benchmarks/relatives.md.
 """
@@ -81,7 +81,7 @@ def row(network: VideoNetwork, args: argparse.Namespace, scale: float) -> str:
     for reuse in (True, False):
         halves = is_guided or not reuse
         look = network.read(photo, guided=halves, reuse=reuse)
-        frames = network.halves(given) if halves else network.conditions(given)
+        frames = network.halves(given, reuse=reuse) if halves else network.conditions(given)
         ways[reuse] = (look, frames, halves)
 
     def predict(reuse: bool) -> torch.Tensor:

@@ -64,7 +64,8 @@ def test_the_structure_without_reuse_predicts_the_same(name: str) -> None:
     said = [
         stage.denoise(
             noisy, time,
-            stage.read(photo, context=context, before=before, reuse=reuse), stage.halves(given),
+            stage.read(photo, context=context, before=before, reuse=reuse),
+            stage.halves(given, reuse=reuse),
         )
         for reuse in (True, False)
     ]  # fmt: skip

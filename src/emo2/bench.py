@@ -133,7 +133,7 @@ def _readings(config: VideoConfig, trial: Trial, is_guided: bool) -> dict[str, R
         )
 
     look = network.read(photo, context=context, before=before, guided=is_guided, reuse=place.reuse)
-    frames = network.halves(given) if is_guided else network.conditions(given)
+    frames = network.halves(given, reuse=place.reuse) if is_guided else network.conditions(given)
     time_step = torch.tensor([500], device=place.device)
     readings = {
         "reference pass": read(see, trial),

@@ -91,8 +91,8 @@ class SpatialBlock(nn.Module):
         self,
         x: Float[Tensor, "n c h w"],
         *,
-        audio: Float[Tensor, "n t a"] | None = None,
-        context: Float[Tensor, "k s e"] | None = None,
+        audio: Float[Tensor, "k t a"] | None = None,
+        context: Float[Tensor, "_ s e"] | None = None,
         reference: SiteReference | None = None,
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n hw d"]]:
         """The block's output and the site's feature: the normalised input of its self- (or context) attention."""
@@ -107,7 +107,8 @@ class SpatialBlock(nn.Module):
             feature = looking if self.shows_context else feature
             y = y + self.context_attention(looking, context)
         if self.hears and audio is not None:
-            y = y + self.audio_weight * self.audio_attention(self.norm2(y), audio)
+            z = self.norm2(y[y.shape[0] - audio.shape[0] :])
+            y = y + self.audio_weight * _heard(self.audio_attention, z, audio, y.shape[0])
         y = y + self.feed_forward(self.norm3(y))
         return x + self.proj_out(rearrange(y, "n (h w) c -> n c h w", h=height)), feature
 
@@ -154,6 +155,16 @@ def _tokens_of_all(reference: SiteReference, rows: int) -> Float[Tensor, "n u c"
     return tokens[torch.cat([unread, order])]
 
 
+def _heard(attention: Attention, z: Tensor, audio: Tensor, rows: int) -> Float[Tensor, "n hw d"]:
+    """Audio attention of the rows that hear; before them rows that hear zeros, whose keys and values are zero."""
+    found = attention(z, audio)
+    silent = rows - len(found)
+    if not silent:
+        return found
+    bias = attention.to_out.bias.to(found)
+    return torch.cat([bias.expand(silent, *found.shape[1:]), found])
+
+
 class AudioBlock(nn.Module):
     """Spatial self-attention, then audio attention with a branch for every region of the picture (Hallo §3.2).
 
@@ -181,7 +192,7 @@ class AudioBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "n c h w"],
-        audio: Float[Tensor, "n t a"],
+        audio: Float[Tensor, "k t a"],
         *,
         regions: Float[Tensor, "n r hw"] | None,
         weights: tuple[float, ...],
@@ -194,7 +205,7 @@ class AudioBlock(nn.Module):
         for branch, (attention, mix) in enumerate(
             zip(self.audio_attentions, self.mixes, strict=True)
         ):
-            heard = attention(z, audio)
+            heard = _heard(attention, z[len(z) - len(audio) :], audio, len(z))
             if regions is not None:
                 heard = heard * regions[:, branch, :, None]
             heard = rearrange(heard, "n (h w) c -> n c h w", h=height)

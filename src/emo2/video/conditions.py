@@ -27,6 +27,9 @@ class FrameConditions:
 
     audio: Float[Tensor, "b f n a"] | None = None
     """Audio tokens: the feature rows of frames f-m..f+m, layer by layer (`audio_tokens`), or projected ones."""
+    silent: int = 0
+    """So many clips at the batch's beginning have zeros for audio (guidance's unconditional half): attention to them
+    is its bias alone and is not computed."""
     context: Float[Tensor, "b t e"] | None = None
     """Tokens of the whole clip: picture, face or text."""
     hints: Float[Tensor, "b f k"] | None = None
@@ -119,7 +122,9 @@ class Passing:
         self.reference = reference
         self.motion = motion
         self.audio = (
-            None if frames.audio is None else rearrange(frames.audio, "b f n a -> (b f) n a")
+            None
+            if frames.audio is None
+            else rearrange(frames.audio[frames.silent :], "b f n a -> (b f) n a")
         )
         self.context = frames.context
         self.speed = (

@@ -299,7 +299,7 @@ class LatentStage(VideoNetwork):
         device = next(denoiser.parameters()).device
         like = torch.zeros((), dtype=self.placement.dtype, device=device)
         seen = seen.to(device)
-        scale, is_guided = self.guidance, self._is_guided
+        scale, is_guided, reuse = self.guidance, self._is_guided, self.placement.reuse
         held: dict[tuple[int, ...], FrameConditions] = {}  # of the last window only
 
         def predict(noisy: Tensor, time: int, frames: Sequence[int]) -> Tensor:
@@ -307,7 +307,7 @@ class LatentStage(VideoNetwork):
             if key not in held:
                 held.clear()
                 given = stretch.of(frames, like)
-                held[key] = self.halves(given) if is_guided else given
+                held[key] = self.halves(given, reuse=reuse) if is_guided else given
             at = torch.tensor([time], device=device)
             said = self.run(denoiser, noisy.to(like), at, seen, held[key]).float()
             if is_guided:

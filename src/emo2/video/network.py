@@ -156,8 +156,11 @@ class VideoNetwork(nn.Module):
             return frames
         return replace(frames, maps=None, guidance=self.denoiser.guide(frames.maps))
 
-    def halves(self, frames: FrameConditions) -> FrameConditions:
-        """Conditions of both halves of guidance, the unconditional one first; guidance maps encoded."""
+    def halves(self, frames: FrameConditions, *, reuse: bool = True) -> FrameConditions:
+        """Conditions of both halves of guidance, the unconditional one first; guidance maps encoded.
+
+        Without `reuse` the unconditional half listens to zeros, as in the originals, rather than not at all.
+        """
         frames = self.conditions(frames)
 
         def after_zeros(values: Tensor | None) -> Tensor | None:
@@ -175,6 +178,7 @@ class VideoNetwork(nn.Module):
         return replace(
             frames,
             audio=after_zeros(frames.audio),
+            silent=len(frames.audio) if reuse and frames.audio is not None else 0,
             context=context,
             guidance=guidance,
             hints=twice(frames.hints),
