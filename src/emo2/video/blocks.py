@@ -205,6 +205,7 @@ class AudioBlock(nn.Module):
         for branch, (attention, mix) in enumerate(
             zip(self.audio_attentions, self.mixes, strict=True)
         ):
+            assert isinstance(attention, Attention)
             heard = _heard(attention, z[len(z) - len(audio) :], audio, len(z))
             if regions is not None:
                 heard = heard * regions[:, branch, :, None]
