@@ -27,6 +27,7 @@ from emo2.motion.channels import (
     unpack,
 )
 from emo2.motion.finish import Finish
+from emo2.motion.joining import eased
 from emo2.motion.lips import meet
 from emo2.motion.network import MotionDiT
 from emo2.motion.terms import unrest
@@ -319,6 +320,7 @@ class MotionStage(nn.Module):
             part = _padded(speech.to(device), size)
             noise = torch.randn(size, len(self.mean), generator=generator).to(device)
             rows = self._window(noise, part, known, seen, style, speed, steps)
+            rows = eased(rows, len(known))
             new = slice(done - begin, min(size, total - begin))
             fresh = meet(self.natural(rows[new]), self.phone, part[new])
             known = rows[-prefix:]
