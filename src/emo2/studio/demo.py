@@ -17,7 +17,7 @@ from emo2.studio.pose import Pose, arm_pose
 from emo2.studio.render import Renderer, still
 from emo2.studio.scene import Framing, Lights, camera
 
-SIZE = (832, 640)
+SIZE = (832, 832)
 """Height and width."""
 
 _STUDIO = Lights(
@@ -33,9 +33,9 @@ def draw_portrait(path: Path, assets: Path | None, *, seed: int = 317) -> None:
     person = cast(rng, Casting(library=Library(assets), low_m=-1.0))
     hand = replace(
         REST_POSES["offering"],
-        wrist=(0.165, 0.22, 0.16),
-        fingers=(0.72, -0.3, 0.6),
-        palm=(-0.2, -0.45, 0.85),
+        wrist=(0.25, 0.27, 0.12),
+        fingers=(0.86, -0.42, 0.28),
+        palm=(-0.1, -0.3, 0.95),
         shape=SHAPES["open"],
     )
     actions = np.zeros(52)
