@@ -87,7 +87,7 @@ def test_a_film_against_itself_is_perfect_and_a_held_frame_is_not(
     metrics = report[0]["metrics"]
     assert metrics["psnr"]["value"] == 100
     assert metrics["psnr"]["beside"]["plus 48.13"] == pytest.approx(148.13, abs=0.01)
-    assert metrics["psnr"]["control"] < 50
+    assert metrics["psnr"]["control"] < 60  # the new demo photo is wider, so less of it moves
     assert metrics["ssim"]["value"] == pytest.approx(1)
     assert metrics["mouth_mouth_r"]["value"] == pytest.approx(1)
     assert metrics["mouth_mouth_r"]["control"] < 0.7
