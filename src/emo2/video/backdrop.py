@@ -82,11 +82,8 @@ class Backdrop:
 
     def behind(self, places: Float32[np.ndarray, "h w 2"]) -> Float32[np.ndarray, "h w 1"]:
         """1 where the plate, not paint, stands for what the moved photo hides; for every row of the picture."""
-        part = slice(0, self.rows)
-        x, y = (np.ascontiguousarray(places[part, :, k]) for k in (0, 1))
-        person = cv2.remap(self.person, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         found = np.zeros((*places.shape[:2], 1), np.float32)
-        found[part] = ((1.0 - person) * self.here[part])[..., None]
+        found[: self.rows] = self._away_from(self.person, places)
         return found
 
     def lay(
@@ -95,11 +92,17 @@ class Backdrop:
         places: Float32[np.ndarray, "h w 2"],
     ) -> None:
         """Show the plate, in place; `places`: where in the photo each pixel of the frame comes from."""
+        part, shown = slice(0, self.rows), self._away_from(self.held, places)
+        frame[part] += (self.plate[part] - frame[part]) * shown
+
+    def _away_from(
+        self, matte: Float32[np.ndarray, "h w"], places: Float32[np.ndarray, "h w 2"]
+    ) -> Float32[np.ndarray, "rows w 1"]:
+        """How far the moved matte leaves the upper rows free, where the plate may show."""
         part = slice(0, self.rows)
         x, y = (np.ascontiguousarray(places[part, :, k]) for k in (0, 1))
-        held = cv2.remap(self.held, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        shown = ((1.0 - held) * self.here[part])[..., None]
-        frame[part] += (self.plate[part] - frame[part]) * shown
+        moved = cv2.remap(matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return ((1.0 - moved) * self.here[part])[..., None]
 
 
 def head_mask(
