@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +59,13 @@ def test_values_arrive_as_they_are_meant() -> None:
     parsed = parse(*words.split())
     assert parsed.size == (512, 384)
     assert (parsed.seed, parsed.speed, parsed.face, parsed.no_resume) == (3, 1.5, 1, True)
+
+
+def test_the_module_is_the_command() -> None:
+    asked = [sys.executable, "-m", "emo2", "generate", "photo.png"]
+    run = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "VOICE" in run.stderr
 
 
 def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
