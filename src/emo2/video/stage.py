@@ -38,6 +38,7 @@ from emo2.video.examples import (
     known_of,
 )
 from emo2.video.face_table import TableFit
+from emo2.video.lips_together import lips_together
 from emo2.video.look import Look, Seen, ViewLook
 from emo2.video.painter import Painter, losses_on_squares, prepare
 from emo2.video.prior import (
@@ -114,6 +115,7 @@ class VideoStage(nn.Module):
 
     def look(self, portrait: Portrait) -> Look:
         """The portrait's views and what the reference network says of them; once per film."""
+        portrait = lips_together(portrait)
         looks = []
         views = choose_views(portrait)
         device = next(self.parameters()).device
