@@ -42,12 +42,18 @@ def golden() -> dict[str, torch.Tensor]:
 
 
 def test_values_of_public_programs_are_met(golden: dict[str, torch.Tensor]) -> None:
-    assert diversity(golden["S50"]) == pytest.approx(1.1304865, abs=1e-6)
-    assert jerk(golden["A"], 30) == pytest.approx(1050.9341, abs=1e-3)
-    assert acceleration(golden["A"], 30) == pytest.approx(20.2730654, abs=1e-5)
-    assert frechet(golden["FA"], golden["FB"]) == pytest.approx(3.1359434, abs=1e-5)
-    assert psnr(golden["V1"], golden["V2"]) == pytest.approx(26.3393359, abs=1e-5)
-    assert ssim(golden["V1"], golden["V2"]) == pytest.approx(0.9855783, abs=1e-6)
+    assert diversity(golden["S50"]) == pytest.approx(1.1304865, abs=5e-8)
+    assert jerk(golden["A"], 30) == pytest.approx(1050.9341, abs=5e-5)
+    assert acceleration(golden["A"], 30) == pytest.approx(20.2730654, abs=5e-8)
+    assert frechet(golden["FA"], golden["FB"]) == pytest.approx(3.1359434, abs=5e-8)
+    assert psnr(golden["V1"], golden["V2"]) == pytest.approx(26.3393359, abs=5e-8)
+    assert ssim(golden["V1"], golden["V2"]) == pytest.approx(0.9855783, abs=5e-8)
+
+
+def test_a_peak_of_255_on_values_up_to_1_adds_48_decibels(golden: dict[str, torch.Tensor]) -> None:
+    lifted = psnr(golden["V1"], golden["V2"], peak=255)  # how we read EMO2's 65 dB
+    assert lifted == pytest.approx(74.47, abs=5e-3)
+    assert lifted - psnr(golden["V1"], golden["V2"]) == pytest.approx(48.13, abs=5e-3)
 
 
 def test_end_point_error_is_the_mean_distance() -> None:

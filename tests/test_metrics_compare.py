@@ -18,6 +18,7 @@ from emo2.media.watch import film_facts, read_frames
 from emo2.metrics.compare import Wishes, compare, differences, holm, signed_rank
 from emo2.metrics.figures import Figure
 from emo2.metrics.motion_clips import read_track
+from emo2.metrics.side_by_side import blind_orders
 from emo2.signals import Clip
 
 
@@ -69,10 +70,26 @@ def system(folder: Path, size: float, clips: int = 2) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("clips", "systems"), [(10, 2), (9, 2), (20, 2), (12, 3), (7, 3)])
+def test_the_blind_order_is_balanced_drawn_by_lot_and_repeatable(clips: int, systems: int) -> None:
+    orders = blind_orders(clips, systems, 5)
+    assert orders == blind_orders(clips, systems, 5)
+    assert all(sorted(order) == list(range(systems)) for order in orders)
+    for place in range(systems):
+        counts = np.bincount([order[place] for order in orders], minlength=systems)
+        assert counts.max() - counts.min() <= (1 if systems == 2 else 2)
+        assert counts.max() <= -(-clips // systems) + (systems > 2)
+    others = {str(blind_orders(clips, systems, seed)) for seed in range(8)}
+    assert len(others) > 4
+
+
 def test_two_systems_of_motions_are_compared_in_tables_and_blind_films(tmp_path: Path) -> None:
-    one, two = system(tmp_path / "calm", 1.0), system(tmp_path / "wild", 2.0)
+    one = system(tmp_path / "calm", 1.0)
+    system(tmp_path / "wild", 2.0)
     wishes = Wishes(truth=one, blind=True, seed=3)
-    events = list(compare([one, two], tmp_path / "out", wishes, command="emo2 compare"))
+    pairs = tmp_path / "wild.csv"  # a manifest is a system, too
+    pairs.write_text("generated,name\nwild/0.npz,0\nwild/1.npz,1\n")
+    events = list(compare([one, pairs], tmp_path / "out", wishes, command="emo2 compare"))
     assert events[-1].kind == "done"
     data = json.loads((tmp_path / "out/compare.json").read_text())
     assert set(data["systems"]) == {"calm", "wild"}
@@ -84,7 +101,7 @@ def test_two_systems_of_motions_are_compared_in_tables_and_blind_films(tmp_path:
     assert "| `jerk` |" in (tmp_path / "out/compare.md").read_text()
     key = json.loads((tmp_path / "out/key.json").read_text())
     assert sorted(key) == ["0", "1"]
-    assert all(sorted(order) == ["calm", "wild"] for order in key.values())
+    assert sorted(key.values()) == [["calm", "wild"], ["wild", "calm"]]
     films = sorted((tmp_path / "out/films").glob("*.mp4"))
     assert [f.stem for f in films] == ["0", "1"]
     self_evident = [p for p in (tmp_path / "out/films").iterdir() if "calm" in p.name]

@@ -69,7 +69,7 @@ def report(person: Portrait, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     as_script(MeanColour(), networks / "inception-2015-12-05.pt")
     as_script(Peaks(), networks / "dw-ll_ucoco_384.pt")
     spare = folder / "spare.mkv"
-    spare.write_bytes(items[0].generated[0].read_bytes())
+    spare.write_bytes(items[1].generated[0].read_bytes())
     inputs = Inputs(items=tuple(items), truths=(*items[0].generated, spare))
     list(evaluate_film(inputs, folder / "report", command="test", networks=networks))
     return json.loads((folder / "report" / "report.json").read_text()), folder, inputs
@@ -179,8 +179,16 @@ def test_a_sample_too_small_for_a_distance_is_warned_of() -> None:
     far = set_distance(fid, shifted, 0)
     assert far is not None
     assert far.value == pytest.approx(8 * 9, rel=0.2)
-    assert far.warnings == ()
+    assert far.warnings == ("4 items only: the interval is too narrow",)
+    assert far.ci is not None
+    assert far.ci[0] < 8 * 9 < far.ci[1]
+    twice = {n: {**r, "truth": rows["0"]["truth"]} for n, r in rows.items()}
+    once = set_distance(fid, twice, 0)
+    assert once is not None
+    assert once.beside["true rows"] == 20  # one true film, four generated for it
     few = set_distance(fid, {"a": {n: r[:5] for n, r in rows["0"].items()}}, 0)
     assert few is not None
     assert any("full rank" in w for w in few.warnings)
+    assert any("draws its rows" in w for w in few.warnings)
+    assert few.ci is not None
     assert Reading(value=1).control is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchmetrics.image.fid import _compute_fid
 
-from emo2.metrics.frechet import between_halves, bias, distance, frechet, moments
+from emo2.metrics.frechet import Redrawn, between_halves, bias, distance, frechet, moments
 
 
 def rows(count: int, width: int, seed: int) -> torch.Tensor:
@@ -62,3 +62,16 @@ def test_one_row_is_refused() -> None:
 def test_the_distance_of_moments_is_that_of_their_rows() -> None:
     a, b = rows(60, 3, 7), rows(50, 3, 8)
     assert distance(moments([a]), moments([b])) == pytest.approx(frechet(a, b))
+
+
+@pytest.mark.parametrize("count", [80, 20])
+def test_a_draw_of_rows_has_the_distance_of_the_rows_drawn(count: int) -> None:
+    a, b = rows(count, 30, 9), rows(200, 30, 10) + 0.5
+    again = Redrawn(a, moments([b]))
+    assert again(torch.ones(count)) == pytest.approx(frechet(a, b), rel=1e-8)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(0, count, (count,), generator=generator)
+    times = torch.bincount(drawn, minlength=count).double()
+    assert again(times) == pytest.approx(frechet(a[drawn], b), rel=1e-6)
+    few = Redrawn(a, moments([b[:12]]))  # a true set of less than full rank
+    assert few(torch.ones(count)) == pytest.approx(frechet(a, b[:12]), rel=1e-6)

@@ -111,11 +111,11 @@ def test_beat_alignment_has_the_values_of_public_programs(golden: dict[str, torc
         return alignment_score(beats, onsets, 30, sigma)
 
     a = golden["A"]
-    assert score(a, 0.3, 0.3) == pytest.approx(0.8373150, abs=5e-7)
-    assert score(a, 0.1, 0.3) == pytest.approx(0.8501279, abs=5e-7)
-    assert score(a, 0.1, 0.5) == pytest.approx(0.9375978, abs=5e-7)
+    assert score(a, 0.3, 0.3) == pytest.approx(0.8373150, abs=5e-8)
+    assert score(a, 0.1, 0.3) == pytest.approx(0.8501279, abs=5e-8)
+    assert score(a, 0.1, 0.5) == pytest.approx(0.9375978, abs=5e-8)
     overwritten = (a - a.mean(0)).abs()  # what the public code's mistake feeds to the detector
-    assert score(overwritten, 0.3, 0.3) == pytest.approx(0.8256425, abs=5e-7)
+    assert score(overwritten, 0.3, 0.3) == pytest.approx(0.8256425, abs=5e-8)
     dance = kinetic_beats(a[:, :24])
     assert len(dance) == 11
     music = torch.arange(15, 297, 21, dtype=torch.float64) / 30

@@ -174,6 +174,29 @@ def test_lpips_is_zero_for_the_same_and_follows_its_formula(tmp_path: Path) -> N
         Lpips.load(tmp_path / "bad.pth", tmp_path / "heads.pth")
 
 
+def test_lpips_of_flat_pictures_is_worked_out_by_hand() -> None:
+    net = Lpips()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        first = net.layers[0]
+        assert isinstance(first, nn.Conv2d)
+        assert first.bias is not None
+        first.weight[0, 0, 5, 5] = 1.0  # the first channel hears red, the second is always 1
+        first.bias[1] = 1.0
+        net.heads[0][0, :2, 0, 0] = torch.tensor([2.0, 3.0])
+        net.heads[4][:] = 7.0  # of a layer that is zero everywhere
+    a, b = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    a[:, 0], b[:, 0], b[:, 1] = 0.5, -0.01, 0.8
+    x, y = (
+        (0.5 + 0.030) / 0.458,
+        (-0.01 + 0.030) / 0.458,
+    )  # LPIPS' own colours, and green is not heard
+    one, other = (np.array([v, 1.0]) / math.hypot(v, 1.0) for v in (x, y))
+    expected = 2 * (one[0] - other[0]) ** 2 + 3 * (one[1] - other[1]) ** 2
+    assert float(net(a, b)) == pytest.approx(expected, rel=1e-5)
+
+
 # ------------------------------------------------------------------------------------------------------- SyncNet
 
 
@@ -227,6 +250,9 @@ def test_syncnet_takes_the_public_files_names_and_shapes(tmp_path: Path) -> None
     samples = (torch.randn(7 * 640, generator=generator) * 1000).short()
     faces, voices = towers(again, iter(crops), samples)
     assert faces.shape == voices.shape == (2, 1024)  # 7 frames: last = 7 - 5
+    longer = torch.cat((samples, samples[:640]))
+    assert len(towers(again, iter(crops), longer)[0]) == 2  # the shorter counts, here the film
+    assert len(towers(again, iter(crops), samples[: 6 * 640])[0]) == 1  # and here the voice
     with pytest.raises(ValueError, match="at least 6"):
         towers(again, iter(crops[:4]), samples)
     torch.save({"netcnnaud.0.weight": torch.zeros(1)}, tmp_path / "bad.model")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from emo2.errors import UserError
 from emo2.generate import Event
 from emo2.metrics.evaluation import evaluate
 from emo2.metrics.figures import Figure, Metric, Reading, bootstrap_mean, bootstrap_of, mean_figure
-from emo2.metrics.inputs import Item, find_inputs
+from emo2.metrics.inputs import Item, find_inputs, named_apart
 from emo2.metrics.measuring import Measured, read_all
 from emo2.metrics.report import Report, as_markdown, short, write_report
 
@@ -43,6 +47,22 @@ def test_files_pair_by_stem_and_samples_stay_together(tmp_path: Path) -> None:
         tmp_path / "made", tmp_path / "true", None, suffixes=(".txt",), what="text"
     )
     assert inputs.notes[0].startswith("2 of 3 have no truth of the same stem (b, c)")
+
+
+def test_true_files_of_one_stem_from_two_folders_are_both_kept(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{n}/take.txt") for n in "abc"]
+    named = named_apart(paths, "truth/")
+    assert list(named) == ["truth/take", "truth/take (2)", "truth/take (3)"]
+    assert list(named.values()) == paths
+
+
+def test_phones_beside_a_file_belong_to_it(tmp_path: Path) -> None:
+    voice = write(tmp_path / "voices/a.wav")
+    write(tmp_path / "made/a.txt")
+    (item,) = find(tmp_path / "made", voices=tmp_path / "voices")
+    assert [p.name for p in item.files] == ["a.txt", "a.wav"]
+    write(voice.with_suffix(".phones"))
+    assert [p.name for p in item.files] == ["a.txt", "a.wav", "a.phones"]
 
 
 def test_one_file_against_one_file_needs_no_equal_names(tmp_path: Path) -> None:
@@ -165,6 +185,62 @@ def test_what_was_measured_is_kept_and_only_changes_are_measured(tmp_path: Path)
     assert not any("measured before" in e.text for e in first)
     found = json.loads((tmp_path / "report/report.json").read_text())["metrics"]
     assert found["length"]["value"] == found["spread"]["value"] == 4.0
+
+
+def measure_slowly(item: Item, log: Path) -> Measured:
+    time.sleep(0.3 * int(item.name))
+    with log.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return read_all(item, item.generated[0], (LENGTH, SPREAD))
+
+
+def run_slowly(folder: Path) -> None:
+    """What the killed process of the next test runs."""
+    inputs = find_inputs(folder / "made", None, None, suffixes=(".txt",), what="text")
+    slow = partial(measure_slowly, log=folder / "pids")
+    list(
+        evaluate(inputs, folder / "report", (LENGTH, SPREAD), slow, title="T", command="x", jobs=2)
+    )
+
+
+def test_a_killed_run_leaves_no_process_behind_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    for i in (0, 1, 50, 60):
+        write(tmp_path / f"made/{i}.txt", "2")
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "from test_metrics_report import run_slowly\n"
+        "if __name__ == '__main__':\n    run_slowly(Path(sys.argv[1]))\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    child = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)], env={**os.environ, "PYTHONPATH": path}
+    )
+    kept = tmp_path / "report/items.jsonl"
+    for _ in range(1200):
+        if kept.exists() and kept.read_text().count("\n") == 2:
+            break
+        time.sleep(0.1)
+    child.kill()
+    child.wait()
+    workers = {int(pid) for pid in (tmp_path / "pids").read_text().split()}
+    assert workers
+    for _ in range(200):
+        if not any(is_running(pid) for pid in workers):
+            break
+        time.sleep(0.1)
+    assert [pid for pid in workers if is_running(pid)] == []
+    events = run(tmp_path / "made", tmp_path / "report", tmp_path / "log")
+    assert any("2 of 4 were measured before" in e.text for e in events)
+    assert sorted((tmp_path / "log").read_text().split()) == ["50", "60"]
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that is not merely waiting to be counted out."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def test_several_processes_give_the_same_report(tmp_path: Path) -> None:

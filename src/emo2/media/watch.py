@@ -24,7 +24,7 @@ class FilmFacts:
 
     fps: float
     size: tuple[int, int]
-    """(height, width) in pixels."""
+    """(height, width) in pixels, as it is shown: a film that asks to be turned is turned."""
     frames: int | None
     """None where the header does not say."""
     has_sound: bool
@@ -40,9 +40,12 @@ def film_facts(path: str | Path) -> FilmFacts:
                 raise UserError(f"{path} has no picture track; give a film.")
             stream = container.streams.video[0]
             fps = float(stream.average_rate or stream.guessed_rate or 25)
+            stream.thread_type = "NONE"
+            first = next(container.decode(stream), None)
+            size = (stream.height, stream.width)
             return FilmFacts(
                 fps=fps,
-                size=(stream.height, stream.width),
+                size=size[::-1] if first is not None and _quarters(first) % 2 else size,
                 frames=stream.frames or None,
                 has_sound=bool(container.streams.audio),
             )
@@ -66,7 +69,13 @@ def read_frames(
             larger = pixels.shape[0] >= size[0] and pixels.shape[1] >= size[1]
             way = cv2.INTER_AREA if larger else cv2.INTER_CUBIC
             pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=way)
-        yield torch.from_numpy(pixels).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+        yield (
+            torch.from_numpy(np.ascontiguousarray(pixels))
+            .permute(2, 0, 1)
+            .float()
+            .div_(127.5)
+            .sub_(1.0)
+        )
 
 
 def _decoded(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -78,9 +87,14 @@ def _decoded(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray]]:
             for index, frame in enumerate(container.decode(video=0)):
                 time = float(frame.time) if frame.time is not None else index / fps
                 first = time if first is None else first
-                yield time - first, frame.to_ndarray(format="rgb24")
+                yield time - first, np.rot90(frame.to_ndarray(format="rgb24"), _quarters(frame))
     except (FFmpegError, OSError) as error:
         raise UserError(f"{path} is damaged or cut off ({error}); give the whole film.") from error
+
+
+def _quarters(frame: av.VideoFrame) -> int:
+    """Quarter turns to the left by which the file wants its frames shown: telephones film lying on their side."""
+    return round(frame.rotation / 90) % 4
 
 
 def _at_rate(

@@ -174,25 +174,54 @@ VARIANTS: dict[str, Variant] = {
 def align(
     variant: Variant, moved: Moving, onsets_s: Float[Tensor, " onsets"], *, shifts: int = SHIFTS
 ) -> Alignment:
-    """The variant's score, the mean score of the same voice shifted in time, chance, and beats a second."""
-    beats = variant.beats(moved)
+    """The variant's score of a motion, beside its controls."""
     duration = len(moved.points) / variant.fps
+    return align_beats(variant, variant.beats(moved), duration, onsets_s, shifts=shifts)
+
+
+def align_beats(
+    variant: Variant,
+    beats: Beats,
+    duration_s: float,
+    onsets_s: Float[Tensor, " onsets"],
+    *,
+    shifts: int = SHIFTS,
+) -> Alignment:
+    """The score, the mean score of the same voice shifted in time, chance, and beats a second.
+
+    Only what sounds while there is motion counts: onsets past its end would lower the score and not the control.
+    """
+    counted = _counted(variant, beats)
     times = onsets_s.double()
-    counted = [b for b in beats if len(b)] if variant.skips_empty else beats
-
-    def score(at: Tensor) -> float:
-        return alignment_score(counted, at, variant.fps, variant.sigma_s)
-
+    times = times[times < duration_s]
     steps = [0.2 + 0.6 * i / max(shifts - 1, 1) for i in range(shifts)]
-    shifted = [score((times + duration * step) % duration) for step in steps]
-    rates = [len(b) / max(duration, 1e-9) for b in counted]
-    chances = [chance_alignment(rate, variant.sigma_s) for rate in rates]
+    shifted = [
+        alignment_score(
+            counted, (times + duration_s * step) % duration_s, variant.fps, variant.sigma_s
+        )
+        for step in steps
+    ]
+    rates = [len(b) / max(duration_s, 1e-9) for b in counted]
     return Alignment(
-        matched=score(times),
+        matched=alignment_score(counted, times, variant.fps, variant.sigma_s),
         shuffled=_mean(shifted),
-        chance=_mean(chances),
+        chance=_mean([chance_alignment(rate, variant.sigma_s) for rate in rates]),
         beats_per_s=_mean(rates),
     )
+
+
+def score_beats(
+    variant: Variant, beats: Beats, duration_s: float, onsets_s: Float[Tensor, " onsets"]
+) -> float | None:
+    """The score under any voice; None where it has no onset while there is motion."""
+    times = onsets_s[onsets_s < duration_s]
+    if not len(times):
+        return None
+    return alignment_score(_counted(variant, beats), times, variant.fps, variant.sigma_s)
+
+
+def _counted(variant: Variant, beats: Beats) -> Beats:
+    return [b for b in beats if len(b)] if variant.skips_empty else beats
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -13,9 +13,8 @@ from emo2.errors import UserError
 from emo2.generate import Event
 from emo2.metrics import film_report, motion_report
 from emo2.metrics.figures import Figure, Metric, bootstrap_mean
-from emo2.metrics.inputs import Inputs, Item, find_inputs
-from emo2.metrics.measuring import Measure, Measured, conclude, measure_all, version_of
-from emo2.metrics.motion_clips import TRUTH
+from emo2.metrics.inputs import Inputs, find_inputs, is_manifest
+from emo2.metrics.measuring import Measured, conclude, measure_all, version_of
 from emo2.metrics.report import interval, short, table, versions, write_text
 from emo2.metrics.side_by_side import side_by_side
 
@@ -60,21 +59,19 @@ def compare(
         raise UserError(f"{output} is a file; give a folder for the comparison")
     kind = _kind(systems)
     module = film_report if kind == "film" else motion_report
-    measure: Measure = film_report.measure_film if kind == "film" else motion_report.measure_motion
     found, notes = _shared(names, systems, module.SUFFIXES, kind, wishes)
     yield from (Event(kind="note", text=note) for note in notes)
-    version = version_of(module.METRICS, wishes.seed)
-    measured: dict[str, list[Measured]] = {}
+    figures: dict[str, list[Figure]] = {}
     for name, inputs in found.items():
-        items = inputs.items
-        if kind == "motion":
-            true = [Item(name=f"{TRUTH}{p.stem}", generated=(p,)) for p in inputs.truths]
-            items = (*items, *true)
-        folder = output / "measured" / name
-        measured[name] = yield from measure_all(
-            items, measure, folder=folder, version=version, jobs=wishes.jobs
-        )
-    figures = {n: conclude(module.METRICS, m, wishes.seed) for n, m in measured.items()}
+        whole, metrics, measure = module.plan(inputs)
+        measured: list[Measured] = yield from measure_all(
+            whole.items, measure, folder=output / "measured" / name,
+            version=version_of(metrics, wishes.seed), jobs=wishes.jobs,
+        )  # fmt: skip
+        new = [n for n in dict.fromkeys(n for m in measured for n in m.notes) if n not in notes]
+        yield from (Event(kind="note", text=note) for note in new)
+        notes += new
+        figures[name] = conclude(metrics, measured, wishes.seed)
     if not any(figures.values()):
         raise UserError(
             "none of the measures could be taken; give --truth or --voices, or longer files"
@@ -105,10 +102,9 @@ def _kind(systems: Sequence[Path]) -> str:
     for system in systems:
         if not system.exists():
             raise UserError(f"{system} does not exist; give a folder of films or of motions")
-        files = [system] if system.is_file() else [p for p in system.rglob("*") if p.is_file()]
-        suffixes = {p.suffix.lower() for p in files}
+        suffixes = {p.suffix.lower() for p in _files(system)}
         found = {"film"} if suffixes & set(film_report.SUFFIXES) else set()
-        found |= {"motion"} if suffixes & {".npz"} else set()
+        found |= {"motion"} if ".npz" in suffixes or (not found and ".json" in suffixes) else set()
         if len(found) != 1:
             said = "both films and motions" if found else "neither films nor motions"
             raise UserError(f"{system} holds {said}; expected one of them")
@@ -116,6 +112,16 @@ def _kind(systems: Sequence[Path]) -> str:
     if len(kinds) > 1:
         raise UserError("some systems hold films and others motions; compare like with like")
     return kinds.pop()
+
+
+def _files(system: Path) -> list[Path]:
+    """What a folder holds, a manifest names, or the one file."""
+    if system.is_dir():
+        return [p for p in system.rglob("*") if p.is_file()]
+    if is_manifest(system):
+        inputs = find_inputs(system, None, None, suffixes=(), what="film or motion")
+        return [path for item in inputs.items for path in item.generated]
+    return [system]
 
 
 def _shared(

@@ -16,9 +16,16 @@ from emo2.errors import UserError
 from emo2.media.voice import read_voice
 from emo2.media.watch import read_frames
 from emo2.metrics import face_features, picture_features, syncnet, whole_body
-from emo2.metrics.film_reading import FPS, FilmReading, paired_frames, read_envelope, read_film
+from emo2.metrics.film_reading import (
+    FPS,
+    FilmReading,
+    paired_frames,
+    read_envelope,
+    read_film,
+    resampling,
+)
 from emo2.metrics.flow import psnr, ssim
-from emo2.metrics.inputs import Item
+from emo2.metrics.inputs import Item, phones_beside
 from emo2.metrics.lips import Phone, read_phones
 from emo2.metrics.networks import NetworkFolder, load_network
 from emo2.portrait.stage import PortraitFinder
@@ -71,18 +78,42 @@ class LoadedFilm:
             return None
         return self.generated if self.item.truth == self.film else read_film(self.item.truth, self.finder)  # fmt: skip
 
-    @cached_property
+    @property
     def envelope(self) -> Float[Tensor, " frames"] | None:
-        """Loudness of the voice given, else of the film's own sound."""
-        return read_envelope(self.item.voice or self.film, self.generated.frames)
+        """Loudness of the voice given, else of the film's own sound; None where there is none, or only silence."""
+        return self._heard[0]
+
+    @cached_property
+    def _heard(self) -> tuple[Float[Tensor, " frames"] | None, str]:
+        """The envelope, and why there is none."""
+        try:
+            return read_envelope(self.item.voice or self.film, self.generated.frames), ""
+        except UserError as error:
+            return None, str(error)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What was resampled, and what this film gives no figures for."""
+        true = self.truth
+        found = resampling(self.generated.facts, None if true is None else true.facts)
+        name = self.film.name
+        if not self.generated.has_face:
+            found.append(f"{name}: a face is seen in under half of the frames; its figures are left out")  # fmt: skip
+        if self.envelope is None:
+            found.append(f"{name}: figures of mouth and voice are left out ({self._heard[1]})")
+        if true is not None and abs(true.duration_s - self.generated.duration_s) > 0.5:
+            found.append(
+                f"{name} lasts {self.generated.duration_s:.1f} s, its truth {true.duration_s:.1f} s: pairs are "
+                "compared over the shorter"
+            )
+        return tuple(found)
 
     @cached_property
     def phones(self) -> tuple[Phone, ...]:
         """From a `.phones` or `.align` file beside the film, its truth or its voice."""
         for path in (self.film, self.item.truth, self.item.voice):
-            for suffix in (".phones", ".align"):
-                if path is not None and path.with_suffix(suffix).is_file():
-                    return read_phones(path.with_suffix(suffix))
+            if path is not None and (beside := phones_beside(path)):
+                return read_phones(beside[0])
         return ()
 
     @cached_property
@@ -132,6 +163,8 @@ class LoadedFilm:
         frames = read_frames(self.film, fps=FPS)
         crops = (syncnet.crop(f, b) for f, b in zip(frames, boxes, strict=False))
         sound = (samples * 32767).round().short()
+        if min(self.generated.frames, len(samples) * 25 // syncnet.RATE) < syncnet.LEAST_FRAMES:
+            return None
         faces, voices = syncnet.towers(syncnet.SyncNet.load(path), crops, sound)
         turned = torch.roll(voices, len(voices) // 2, 0)
         return syncnet.verdict(faces, voices), syncnet.verdict(faces, turned)
@@ -149,6 +182,8 @@ class LoadedFilm:
 
         made = rows(self.generated)
         true = rows(self.truth) if self.truth is not None and self.truth.has_face else []
+        if not made:
+            return None
         reference = true[0] if true else made[0]
         own = float(face_features.cosines(reference, true).mean()) if true else float("nan")
         return float(face_features.cosines(reference, made).mean()), own
@@ -162,7 +197,7 @@ class LoadedFilm:
         rows = [
             face_features.expression_row(f, p, solid, network) for f, p in sparse_faces(reading)
         ]
-        return torch.stack(rows).numpy()
+        return torch.stack(rows).numpy() if rows else None
 
     def hands(self, reading: FilmReading) -> whole_body.HandFigures | None:
         """HKC and HKV from every fifth frame."""

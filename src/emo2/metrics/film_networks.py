@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from emo2.media.watch import read_frames
 from emo2.metrics import picture_features
-from emo2.metrics.figures import Figure, Metric, Reading, Rows, bootstrap_of
+from emo2.metrics.figures import Figure, Metric, Reading, Rows, bootstrap_of, few_items
 from emo2.metrics.film_loaded import LoadedFilm, sparse
 from emo2.metrics.film_reading import FPS
-from emo2.metrics.frechet import bias, distance, moments
+from emo2.metrics.frechet import Moments, Redrawn, bias, distance, moments
 from emo2.metrics.networks import NETWORKS, NetworkFolder
 from emo2.metrics.whole_body import HandFigures
 
-_NARROW = 256
-"""Widest features whose distance is drawn again and again for an interval."""
+_DRAWS = 100
 _BIASED = 0.1
 """Share of the distance that the sample's size may explain without a warning."""
 
@@ -63,28 +63,22 @@ def _expressions(film: LoadedFilm, path: Path) -> np.ndarray | None:
 def set_distance(metric: Metric, rows: Rows, seed: int) -> Figure | None:
     """Fréchet distance of all generated rows from all true ones; the control: the truth's own halves.
 
-    The interval draws generated films anew; the true set stands.
+    A true film counts once, however many generated ones it is the truth of.
     """
     made = [torch.from_numpy(r["generated"]) for r in rows.values() if "generated" in r]
-    true = [torch.from_numpy(r["truth"]) for r in rows.values() if "truth" in r]
+    once = {r["truth"].tobytes(): r["truth"] for r in rows.values() if "truth" in r}
+    true = [torch.from_numpy(r) for r in once.values()]
     counts = sum(map(len, made)), sum(map(len, true))
     if min(counts) < 2:
         return None
     of_true = moments(true)
-    value = distance(moments(made), of_true)
+    value = max(0.0, distance(moments(made), of_true))  # rounding alone goes below
     expected = bias(of_true.covariance, *counts)
     halves = (true[::2], true[1::2]) if len(true) > 1 else ([true[0][::2]], [true[0][1::2]])
     enough = min(sum(map(len, half)) for half in halves) >= 2
     control = distance(moments(halves[0]), moments(halves[1])) if enough else None
     width = made[0].shape[1]
-    ci = None
-    if width <= _NARROW and len(made) > 1:
-
-        def drawn(chosen: np.ndarray) -> float:
-            return distance(moments(made[i] for i in chosen), of_true)
-
-        ci = bootstrap_of(drawn, len(made), seed=seed)
-    warnings = []
+    warnings = list(few_items(len(made))) if len(made) > 1 else [_ONE_FILM]
     if min(counts) <= width:
         warnings.append(
             f"{min(counts)} rows of {width} numbers: the covariance is not of full rank"
@@ -92,11 +86,28 @@ def set_distance(metric: Metric, rows: Rows, seed: int) -> Figure | None:
     if expected > _BIASED * abs(value):
         warnings.append(f"a sample of this size gives {expected:.3g} where there is no difference")
     return Figure(
-        name=metric.name, value=value, unit=metric.unit, n=counts[0], ci=ci, control=control,
-        control_is=metric.control if control is not None else "", definition=metric.definition,
+        name=metric.name, value=value, unit=metric.unit, n=counts[0], ci=_redrawn(made, of_true, seed),
+        control=control, control_is=metric.control if control is not None else "", definition=metric.definition,
         better=metric.better, warnings=tuple(warnings),
-        beside={"true rows": counts[1], "bias to expect": expected},
+        beside={"films": len(made), "true films": len(true), "true rows": counts[1], "bias to expect": expected},
     )  # fmt: skip
+
+
+_ONE_FILM = "one film only: the interval draws its rows, which are alike, and is too narrow"
+
+
+def _redrawn(made: list[Tensor], true: Moments, seed: int) -> tuple[float, float] | None:
+    """Generated films drawn anew (of a single film: its rows), the true set as it is."""
+    rows = torch.cat(made)
+    film = torch.repeat_interleave(torch.arange(len(made)), torch.tensor([len(m) for m in made]))
+    film = film if len(made) > 1 else torch.arange(len(rows))
+    units, of_draw = int(film.max()) + 1, Redrawn(rows, true)
+
+    def drawn(chosen: np.ndarray) -> float:
+        times = torch.from_numpy(np.bincount(chosen, minlength=units))[film]
+        return of_draw(times.double())
+
+    return bootstrap_of(drawn, units, seed=seed, draws=_DRAWS)
 
 
 # --------------------------------------------------------------------------------------------------- film by film
@@ -128,7 +139,8 @@ def _cosine(film: LoadedFilm) -> Reading | None:
     if film.cosines is None:
         return None
     value, own = film.cosines
-    return Reading(value=value, control=own if np.isfinite(own) else None)
+    beside = {"frames with a face": float(film.generated.seen.float().mean())}
+    return Reading(value=value, control=own if np.isfinite(own) else None, beside=beside)
 
 
 def _hands(

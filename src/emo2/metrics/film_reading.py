@@ -96,14 +96,29 @@ def read_film(path: Path, finder: PortraitFinder) -> FilmReading:
     )
 
 
-def read_envelope(path: Path, frames: int) -> Float[Tensor, " frames"] | None:
-    """Loudness at 25 a second of a voice or a film's sound; None where there is none, or only silence."""
-    try:
-        speech = read_voice(path)
-    except UserError:
-        return None
+def read_envelope(path: Path, frames: int) -> Float[Tensor, " frames"]:
+    """Loudness at 25 a second of a voice or a film's sound; where there is none, or only silence, a `UserError`."""
+    speech = read_voice(path)
     samples = torch.cat(list(speech.voice.blocks(65536)))
     return voice_envelope(samples, speech.sample_rate, FPS, frames)
+
+
+def resampling(facts: FilmFacts, truth: FilmFacts | None) -> list[str]:
+    """What is done to a film's rate and size, in sentences without its name: many films, one sentence."""
+    said = []
+    if abs(facts.fps - FPS) > 0.01:
+        said.append(
+            f"films of {facts.fps:g} frames a second are read at {FPS:g} (the frame on show in the middle of each)"
+        )
+    if truth is None:
+        return said
+    ours, theirs = (f"{f.size[1]}x{f.size[0]} at {f.fps:g} a second" for f in (facts, truth))
+    if ours != theirs:
+        said.append(
+            f"films of {ours} are brought to their truth's {theirs} for psnr, ssim and lpips (area averaging down, "
+            "bicubic up, the picture's shape as it comes)"
+        )
+    return said
 
 
 def paired_frames(generated: Path, truth: Path) -> Iterator[tuple[Tensor, Tensor]]:

@@ -17,8 +17,8 @@ from emo2.metrics.figures import Metric, Reading
 from emo2.metrics.film_loaded import ONLY_TRUE, LoadedFilm
 from emo2.metrics.film_networks import WITH_NETWORKS, available, set_distance
 from emo2.metrics.film_own import OWN
-from emo2.metrics.inputs import Inputs, Item
-from emo2.metrics.measuring import Measured, read_all
+from emo2.metrics.inputs import Inputs, Item, named_apart
+from emo2.metrics.measuring import Measure, Measured, read_all
 from emo2.metrics.networks import NetworkFolder, default_folder
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
@@ -35,19 +35,19 @@ def evaluate_film(
     networks: Path | None = None,
 ) -> Iterator[Event]:
     """Measure films and write the report; `networks`: the folder of the user's networks."""
+    whole, metrics, measure = plan(inputs, networks)
+    yield from evaluate(
+        whole, output, metrics, measure, title="Films", command=command, jobs=jobs, seed=seed
+    )
+
+
+def plan(
+    inputs: Inputs, networks: Path | None = None
+) -> tuple[Inputs, tuple[Metric, ...], Measure]:
+    """All items to read, the metrics whose networks are there, and how an item is measured."""
     folder = networks or default_folder()
     metrics = (*OWN, *available(NetworkFolder(folder)))
-    measure = partial(measure_film, networks=folder)
-    yield from evaluate(
-        with_unpaired(inputs, metrics),
-        output,
-        metrics,
-        measure,
-        title="Films",
-        command=command,
-        jobs=jobs,
-        seed=seed,
-    )
+    return with_unpaired(inputs, metrics), metrics, partial(measure_film, networks=folder)
 
 
 def with_unpaired(inputs: Inputs, metrics: Sequence[Metric]) -> Inputs:
@@ -56,7 +56,8 @@ def with_unpaired(inputs: Inputs, metrics: Sequence[Metric]) -> Inputs:
         return inputs
     paired = {item.truth for item in inputs.items}
     spare = [path for path in inputs.truths if path not in paired]
-    items = [Item(name=f"{ONLY_TRUE}{p.stem}", generated=(p,), truth=p) for p in spare]
+    named = named_apart(spare, ONLY_TRUE)
+    items = [Item(name=name, generated=(p,), truth=p) for name, p in named.items()]
     return replace(inputs, items=(*inputs.items, *items))
 
 
@@ -77,8 +78,7 @@ def measure_film(item: Item, networks: Path | None = None) -> Measured:
             if loaded.is_only_true:
                 sets = [m for m in available(folder) if m.conclude is set_distance]
                 return read_all(item, loaded, sets)
-            if not loaded.generated.has_face:
-                notes.append(f"{film.name}: a face is seen in under half of the frames; its figures are left out")  # fmt: skip
+            notes += loaded.notes
             found.append(read_all(sample, loaded, (*OWN, *available(folder))))
     return replace(joined(found), notes=tuple(notes))
 

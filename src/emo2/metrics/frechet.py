@@ -1,7 +1,7 @@
 """Fréchet distance between two sets of features: one implementation for motion, pictures, films and expressions.
 
-Dowson and Landau 1982, as pytorch-fid has it: unbiased covariances, nothing added to them.  The trace of the root of
-their product comes from eigenvalues, which needs no matrix root.
+Dowson and Landau 1982, as pytorch-fid has it: unbiased covariances, nothing added to them.  With S1 = F F', the trace of the
+root of S1 S2 is that of the root of F' S2 F, which is symmetric: eigenvalues of symmetric matrices are all it takes.
 """
 
 from __future__ import annotations
@@ -54,12 +54,49 @@ def frechet(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> float:
 
 def distance(first: Moments, second: Moments) -> float:
     """|mean1 - mean2|^2 + trace(S1 + S2 - 2 (S1 S2)^(1/2))."""
-    # the product's eigenvalues are real and not negative, up to rounding
-    product = first.covariance @ second.covariance
-    roots = torch.linalg.eigvals(product).real.clamp(min=0).sqrt().sum()
+    factor = root(first.covariance)
+    roots = _root_trace(factor.T @ second.covariance @ factor)
     gap = (first.mean - second.mean).square().sum()
     traces = torch.trace(first.covariance) + torch.trace(second.covariance)
     return float(gap + traces - 2 * roots)
+
+
+def root(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
+    """A factor F with F F' = S, as narrow as the rank allows."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    kept = values > values.amax() * len(values) * torch.finfo(torch.float64).eps
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+def _root_trace(symmetric: Float[Tensor, "r r"]) -> Tensor:
+    return torch.linalg.eigvalsh(symmetric).clamp(min=0).sqrt().sum()
+
+
+class Redrawn:
+    """The distance of weighted rows from a fixed set, again and again: what draws of a bootstrap cost little.
+
+    Rows are turned once into the fixed set's own axes; a draw is then one symmetric eigenvalue problem, as wide as the
+    fewer of the drawn rows and the fixed set's rank.
+    """
+
+    def __init__(self, rows: Float[Tensor, "n d"], fixed: Moments) -> None:
+        self._fixed = float(torch.trace(fixed.covariance))
+        self._rows = rows.double() - fixed.mean
+        self._sizes = self._rows.square().sum(1)
+        self._turned = self._rows @ root(fixed.covariance)
+
+    def __call__(self, weights: Float[Tensor, " n"]) -> float:
+        """`weights`: how often each row counts."""
+        weights = weights.to(self._rows)
+        count = weights.sum()
+        mean = weights @ self._rows / count
+        gap = mean.square().sum()
+        own = ((weights @ self._sizes) - count * gap) / (count - 1)
+        used = weights > 0
+        middle = weights @ self._turned / count
+        spread = (self._turned[used] - middle) * (weights[used, None] / (count - 1)).sqrt()
+        inner = spread @ spread.T if len(spread) < spread.shape[1] else spread.T @ spread
+        return float(gap + own + self._fixed - 2 * _root_trace(inner))
 
 
 def bias(covariance: Float[Tensor, "d d"], first: int, second: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 from emo2.errors import UserError
 
 VOICE_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".mp4", ".mov", ".mkv")
+PHONE_SUFFIXES = (".phones", ".align")
+"""Times of the voice's sounds, beside a film, its truth or its voice."""
 SAMPLE_MARK = "@"
 _COLUMNS = ("generated", "truth", "voice", "name")
 
@@ -33,8 +35,27 @@ class Item:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of the item, in order."""
-        return (*self.generated, *(p for p in (self.truth, self.voice) if p is not None))
+        """All files of the item, in order; with the phones that lie beside them."""
+        own = (*self.generated, *(p for p in (self.truth, self.voice) if p is not None))
+        return (*own, *(phones for p in own for phones in phones_beside(p)))
+
+
+def phones_beside(path: Path) -> tuple[Path, ...]:
+    """The files of phones that are named as this one."""
+    places = (path.with_suffix(suffix) for suffix in PHONE_SUFFIXES)
+    return tuple(p for p in places if p.is_file())
+
+
+def named_apart(paths: Sequence[Path], prefix: str) -> dict[str, Path]:
+    """Each file under the prefix and its stem; where stems repeat (other folders), numbered."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name, count = f"{prefix}{path.stem}", 1
+        while name in found:
+            count += 1
+            name = f"{prefix}{path.stem} ({count})"
+        found[name] = path
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +79,7 @@ def find_inputs(
     """Items of a folder, a single file or a manifest; `what` names them in the sentences."""
     if not generated.exists():
         raise UserError(f"{generated} does not exist; give a folder of {what} files or a manifest")
-    if generated.is_file() and generated.suffix.lower() in (".csv", ".json") and (
-        generated.suffix.lower() not in suffixes or _is_manifest(generated)
-    ):  # fmt: skip
+    if is_manifest(generated):
         items, notes = _read_manifest(generated), []
     else:
         items = [Item(name=n, generated=p) for n, p in _by_stem(generated, suffixes, what).items()]
@@ -143,8 +162,10 @@ def _in_folder(path: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
     return found
 
 
-def _is_manifest(path: Path) -> bool:
-    """Whether a .json file is a list of pairs, not a motion."""
+def is_manifest(path: Path) -> bool:
+    """Whether a file is a list of pairs: any .csv, and a .json that is a list, not a motion."""
+    if not path.is_file() or path.suffix.lower() != ".json":
+        return path.is_file() and path.suffix.lower() == ".csv"
     try:
         return isinstance(json.loads(path.read_text(encoding="utf-8")), list)
     except (ValueError, OSError):

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from emo2.generate import Event
 from emo2.metrics import closeness, motion, spread
-from emo2.metrics.beats import VARIANTS, align
+from emo2.metrics.alignment import BOTH, alignment_figure, alignment_rows
+from emo2.metrics.beats import VARIANTS
 from emo2.metrics.evaluation import evaluate
 from emo2.metrics.figures import Metric, Reading
-from emo2.metrics.inputs import Inputs, Item
-from emo2.metrics.measuring import Measured, read_all
+from emo2.metrics.inputs import Inputs, Item, named_apart
+from emo2.metrics.measuring import Measure, Measured, read_all
 from emo2.metrics.motion_clips import TRUTH, Clip, Points, Track, read_clip
 from emo2.metrics.motion_sets import SET_METRICS
 
@@ -101,29 +102,7 @@ def _srgr(made: Track, true: Track, shift: int) -> float | None:
         .long()
         .clamp(max=len(true.semantic) - 1)
     )
-    return closeness.srgr(*pair, true.semantic[at])
-
-
-def _alignment(name: str, clip: Clip) -> Reading | None:
-    variant = VARIANTS[name]
-    onsets = clip.onsets(variant.onsets)
-    if onsets is None:
-        return None
-    found = [align(variant, t.moving(variant.fps), onsets) for t in clip.samples]
-    count = len(found)
-    beside = {
-        "chance": sum(a.chance for a in found) / count,
-        "beats a second": sum(a.beats_per_s for a in found) / count,
-        "onsets a second": len(onsets) / max(len(clip.samples[0].points) / 30, 1e-9),
-    }
-    if clip.truth is not None:
-        beside["truth"] = align(variant, clip.truth.moving(variant.fps), onsets).matched
-    return Reading(
-        value=sum(a.matched for a in found) / count,
-        control=sum(a.shuffled for a in found) / count,
-        weight=max(float(len(onsets)), 1e-9),
-        beside=beside,
-    )
+    return closeness.srgr(*pair, torch.roll(true.semantic[at], shift))
 
 
 _RULES = {
@@ -139,9 +118,9 @@ _OWN = "the truth's own"
 
 def _beat(name: str) -> Metric:
     return Metric(
-        name=name, unit="", need="voice", control="the voice shifted in time, mean of 20 shifts",
+        name=name, unit="", need="voice", control=BOTH, version=2,
         definition=f"mean over onsets of exp(-d²/2 sigma²), d to the nearest motion beat: {_RULES[name]}",
-        read=partial(_alignment, name),
+        rows=partial(alignment_rows, name), conclude=alignment_figure,
     )  # fmt: skip
 
 
@@ -178,7 +157,7 @@ METRICS: tuple[Metric, ...] = (
     *(_beat(name) for name in VARIANTS),
     *(_near(threshold) for threshold in (0.05, 0.1, 0.2, 0.5)),
     Metric(
-        name="srgr", unit="", need="truth with `semantic`", better="higher", control=_SHIFTED_TRUTH,
+        name="srgr", unit="", need="truth with `semantic`", better="higher", control=_SHIFTED_TRUTH, version=2,
         definition="share of key points within 0.1 m (sum over axes), frames weighted by semantic score / 0.165 (BEAT)",
         read=partial(_against_truth, _srgr),
     ),
@@ -202,11 +181,18 @@ def evaluate_motion(
     inputs: Inputs, output: Path, *, command: str, jobs: int = 1, seed: int = 0
 ) -> Iterator[Event]:
     """Measure motions and write the report; the true set is read alongside for the distances between sets."""
-    true = [Item(name=f"{TRUTH}{p.stem}", generated=(p,)) for p in inputs.truths]
-    with_truth = replace(inputs, items=(*inputs.items, *true))
+    whole, metrics, measure = plan(inputs)
     yield from evaluate(
-        with_truth, output, METRICS, measure_motion, title="Motion", command=command, jobs=jobs, seed=seed
-    )  # fmt: skip
+        whole, output, metrics, measure, title="Motion", command=command, jobs=jobs, seed=seed
+    )
+
+
+def plan(inputs: Inputs) -> tuple[Inputs, tuple[Metric, ...], Measure]:
+    """All items to read (the true set with them), the metrics, and how an item is measured."""
+    true = [
+        Item(name=name, generated=(p,)) for name, p in named_apart(inputs.truths, TRUTH).items()
+    ]
+    return replace(inputs, items=(*inputs.items, *true)), METRICS, measure_motion
 
 
 def measure_motion(item: Item) -> Measured:

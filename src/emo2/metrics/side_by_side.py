@@ -1,4 +1,4 @@
-"""Films of several systems beside one another, with the sound; blind: letters for names, the order drawn anew a clip."""
+"""Films of several systems beside one another, with the sound; blind: letters for names, the order drawn by lot."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def side_by_side(
     for inputs in systems.values():
         for item in inputs.items:
             by_item[item.name].append(item)
-    rng = np.random.default_rng(seed)
+    orders = blind_orders(len(by_item), len(names), seed)
     key: dict[str, list[str]] = {}
     for done, (name, items) in enumerate(by_item.items()):
-        order = rng.permutation(len(names)) if blind else np.arange(len(names))
+        order = orders[done] if blind else list(range(len(names)))
         key[name] = [names[i] for i in order]
         labels = [chr(ord("A") + i) for i in range(len(names))] if blind else key[name]
         _film([items[i] for i in order], labels, folder / f"{name}.mp4", kind)
@@ -53,6 +53,19 @@ def side_by_side(
         path = folder.parent / "key.json"
         write_text(path, json.dumps(key, indent=1) + "\n")
         yield Event(kind="note", text=f"who stands where is in {path}: open it last", path=path)
+
+
+def blind_orders(clips: int, systems: int, seed: int) -> list[list[int]]:
+    """Who stands where, clip by clip: every system in every place equally often, but for one, and the clips shuffled.
+
+    Rotations of orders drawn by lot, a Latin square a block; a lot a clip alone may put one system first throughout.
+    """
+    rng = np.random.default_rng(seed)
+    orders: list[list[int]] = []
+    while len(orders) < clips:
+        drawn = rng.permutation(systems)
+        orders += [np.roll(drawn, int(by)).tolist() for by in rng.permutation(systems)]
+    return [orders[i] for i in rng.permutation(clips)]
 
 
 def _film(items: Sequence[Item], labels: Sequence[str], path: Path, kind: str) -> None:

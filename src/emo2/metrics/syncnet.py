@@ -25,6 +25,8 @@ FPS = 25.0
 RATE = 16_000
 SIDE = 224
 SHIFT = 15
+LEAST_FRAMES = 6
+"""Of film and of voice (counted in frames): what the windows need."""
 _WINDOW = 5
 _CEPSTRA_A_FRAME = 4
 _WIDTH = 1024
@@ -120,14 +122,14 @@ def towers(
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
     """Rows of the face's and of the voice's tower for every window, from face crops that stream (25 fps, 16 kHz)."""
     cepstra = torch.from_numpy(mfcc(samples.numpy())).float().T
-    most = len(samples) * 25 // RATE - _WINDOW
+    most = max(len(samples) * 25 // RATE - _WINDOW + 1, 0)
     faces = [
-        net.faces(torch.stack(clips))
-        for clips in _batches(itertools.islice(_windows(crops), max(most, 0)))
+        net.faces(torch.stack(clips)) for clips in _batches(itertools.islice(_windows(crops), most))
     ]
-    count = sum(len(f) for f in faces) - (sum(len(f) for f in faces) < most)
+    # the public code leaves out the last window of whichever is shorter
+    count = sum(len(f) for f in faces) - 1
     if count < 1:
-        raise ValueError("too short for SyncNet; give at least 6 frames and a voice as long")
+        raise ValueError(f"too short for SyncNet; give at least {LEAST_FRAMES} frames and a voice")
     sound = [_steps(cepstra, f * _CEPSTRA_A_FRAME)[None] for f in range(count)]
     voices = [net.voices(torch.stack(part)) for part in _batches(iter(sound))]
     return torch.cat(faces)[:count], torch.cat(voices)
