@@ -151,6 +151,24 @@ def test_the_frozen_and_the_true_have_the_values_that_need_no_measuring(
     assert [true[n].value for n in apart] == pytest.approx([0] * len(apart), abs=1e-6)
 
 
+def test_groups_of_a_set_are_as_diverse_as_their_like_and_frozen_ones_not_at_all() -> None:
+    metric = MOTION["div_50"]
+
+    def windows(motion: Motion) -> dict[str, np.ndarray]:
+        assert metric.rows is not None
+        return metric.rows(Clip(samples=(Track(motion),), truth=None, voice=None))
+
+    long = [gesture(50 * 88, seed) for seed in (1, 2)]
+    rows = {"made": windows(long[0]), f"{TRUTH}0": windows(long[1])}
+    assert len(rows["made"]["windows"]) == 50
+    like = metric.conclude(metric, rows, 0)
+    still = metric.conclude(metric, {**rows, "made": windows(frozen(long[0]))}, 0)
+    assert like is not None
+    assert still is not None
+    assert like.value == pytest.approx(like.control, rel=0.1)
+    assert still.value == pytest.approx(0, abs=1e-6)
+
+
 def clicks(path: Path, times: np.ndarray, seconds: float) -> Path:
     """A voice of clicks at these times."""
     track = np.zeros(round(seconds * 16_000))
@@ -272,7 +290,9 @@ def test_a_frozen_film_scores_as_its_held_frame_and_nothing_moves(
     for name in ("flicker", "head_speed", "blink_rate", "mouth_mouth_r"):
         assert value(films, "frozen", name) == pytest.approx(0, abs=0.02), name
     assert value(films, "frozen", "sharpness_change") == pytest.approx(1, abs=0.01)
-    assert value(films, "frozen", "identity_drift") < 0.1  # places are averaged over time: they settle
+    assert (
+        value(films, "frozen", "identity_drift") < 0.1
+    )  # places are averaged over time: they settle
     (frozen,) = figures_of(films, "mouth_voice_quick_r", {"frozen": 0})
     assert abs(frozen.value) < 0.3
 

@@ -236,6 +236,15 @@ def test_the_verdict_is_median_minus_least_at_the_true_offset(late: int) -> None
     assert found.confidence == pytest.approx(float(mean.median() - mean.min()), rel=1e-5)
 
 
+def test_a_swapped_voice_takes_the_confidence_away() -> None:
+    generator = torch.Generator().manual_seed(2)
+    voices, others = torch.randn(2, 100, 32, generator=generator)
+    faces = voices + 0.3 * torch.randn(100, 32, generator=generator)
+    own, swapped = verdict(faces, voices), verdict(faces, others)
+    assert swapped.confidence < 0.2 * own.confidence
+    assert swapped.distance > own.distance + 3
+
+
 def test_syncnet_takes_the_public_files_names_and_shapes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = SyncNet().eval()
