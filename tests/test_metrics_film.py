@@ -17,7 +17,7 @@ from emo2.errors import UserError
 from emo2.media.watch import FilmFacts, film_facts, read_frames
 from emo2.metrics.aligned import aligned_face, five_points, similarity
 from emo2.metrics.face_signals import blinks, head_speed, lip_gap, lower_lip, quick
-from emo2.metrics.film_reading import resampling
+from emo2.metrics.film_reading import facts_of, resampling
 from emo2.metrics.flow import psnr, ssim
 from emo2.metrics.hand_tearing import loose_skin, tearing
 from emo2.metrics.lasting import (
@@ -136,6 +136,12 @@ def test_what_is_resampled_is_said() -> None:
     rate, both = resampling(other, true)
     assert "films of 30 frames a second are read at 25" in rate
     assert "384x512 at 30 a second are brought to their truth's 360x288 at 25 a second" in both
+
+
+def test_a_film_too_small_to_measure_is_refused(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mkv", [np.zeros((8, 8, 3), np.uint8)] * 3, 10)
+    with pytest.raises(UserError, match="is 8x8 pixels; measures need 16"):
+        facts_of(film)
 
 
 def test_what_is_no_film_is_said(tmp_path: Path) -> None:

@@ -182,7 +182,9 @@ def test_a_sample_too_small_for_a_distance_is_warned_of(name: str) -> None:
     assert far.warnings == ("4 items only: the interval is too narrow",)
     assert far.ci is not None
     true = moments(torch.from_numpy(r["truth"]) for r in rows.values())
-    endless = Moments(count=1, mean=torch.full((8,), 3.0).double(), covariance=torch.eye(8).double())
+    endless = Moments(
+        count=1, mean=torch.full((8,), 3.0).double(), covariance=torch.eye(8).double()
+    )
     assert far.ci[0] < distance(endless, true) < far.ci[1]
     twice = {n: {**r, "truth": rows["0"]["truth"]} for n, r in rows.items()}
     once = set_distance(fid, twice, 0)

@@ -28,6 +28,8 @@ from emo2.portrait.follow import FaceFollower
 from emo2.portrait.stage import PortraitFinder
 
 FPS = 25.0
+_LEAST_SIDE = 16
+"""Pixels; SSIM's window has 11, flow needs 12."""
 _HANDS_EVERY_S = 0.4
 _PERSON_EVERY_S = 1.0
 
@@ -65,6 +67,7 @@ class FilmReading:
 
 def read_film(path: Path, finder: PortraitFinder) -> FilmReading:
     """Read a film once, from its first frame to its last."""
+    facts = facts_of(path)
     follower, flicker, background = FaceFollower(finder), Flicker(), Background(finder)
     places: list[Tensor | None] = []
     contrast, sharp, looks, loose = [], [], [], []
@@ -83,7 +86,7 @@ def read_film(path: Path, finder: PortraitFinder) -> FilmReading:
             loose.append(_loose_hands(frame, finder))
     return FilmReading(
         path=path,
-        facts=film_facts(path),
+        facts=facts,
         frames=len(places),
         points=_filled(places),
         seen=torch.tensor([p is not None for p in places], dtype=torch.bool),
@@ -94,6 +97,17 @@ def read_film(path: Path, finder: PortraitFinder) -> FilmReading:
         background=background.result(),
         loose=np.array(loose, np.float32).reshape(-1, 2),
     )
+
+
+def facts_of(path: Path) -> FilmFacts:
+    """The header of a film that is large enough to be measured."""
+    facts = film_facts(path)
+    if min(facts.size) < _LEAST_SIDE:
+        said = f"{facts.size[1]}x{facts.size[0]}"
+        raise UserError(
+            f"{path} is {said} pixels; measures need {_LEAST_SIDE} a side: give it larger"
+        )
+    return facts
 
 
 def read_envelope(path: Path, frames: int) -> Float[Tensor, " frames"]:
@@ -123,7 +137,7 @@ def resampling(facts: FilmFacts, truth: FilmFacts | None) -> list[str]:
 
 def paired_frames(generated: Path, truth: Path) -> Iterator[tuple[Tensor, Tensor]]:
     """Frames of both, the generated film brought to the truth's rate and size; as many as the shorter has."""
-    facts = film_facts(truth)
+    facts = facts_of(truth)
     made = read_frames(generated, fps=facts.fps, size=facts.size)
     return zip(made, read_frames(truth, fps=facts.fps), strict=False)
 
