@@ -42,10 +42,11 @@ def film_facts(path: str | Path) -> FilmFacts:
             fps = float(stream.average_rate or stream.guessed_rate or 25)
             stream.thread_type = "NONE"
             first = next(container.decode(stream), None)
-            size = (stream.height, stream.width)
+            tall, wide = stream.height, stream.width
+            lies = first is not None and _quarters(first) % 2 == 1
             return FilmFacts(
                 fps=fps,
-                size=size[::-1] if first is not None and _quarters(first) % 2 else size,
+                size=(wide, tall) if lies else (tall, wide),
                 frames=stream.frames or None,
                 has_sound=bool(container.streams.audio),
             )
