@@ -49,6 +49,19 @@ def _number(text: str, *, low: float, high: float) -> float:
     return value
 
 
+SHARD_LABELS = ("depth", "normals", "segments", "gaze", "phases")
+"""What the studio's shards hold only where it is asked for."""
+
+
+def label_names(text: str) -> tuple[str, ...]:
+    """Names of `SHARD_LABELS` with commas between."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in SHARD_LABELS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(SHARD_LABELS)}")
+    return names
+
+
 def whole(text: str) -> int:
     """A whole number, 0 or more."""
     if not text.isdecimal():
@@ -95,3 +108,24 @@ def bench_flags(parser: argparse.ArgumentParser) -> None:
     add("--compile", action="store_true", help="torch.compile for the denoiser")
     add("--tiny-decoder", action="store_true", help="decode by a network of TAESD's shape")
     add("--no-reuse", action="store_true", help="the structure of the originals, for comparison")
+
+
+def studio_flags(parser: argparse.ArgumentParser) -> None:
+    """What `emo2 studio` films."""
+    add = parser.add_argument
+    add("output", type=Path, metavar="DIR", help="folder for the shards")
+    add("--view", choices=("face", "body"), default="face", help="what the camera frames")
+    add(
+        "--kind", choices=("poses", "takes"), default="poses", help="single frames, or speech takes"
+    )
+    add("--start", type=whole, default=0, metavar="N", help="first seed: workers share by ranges")
+    add("--people", type=count, default=64, metavar="N", help="how many people")
+    add(
+        "--assets",
+        type=Path,
+        metavar="DIR",
+        help="MakeHuman skins, hair, clothes; none: plain bodies",
+    )
+    add("--voices", type=Path, metavar="DIR", help="real speech to align and perform")
+    add("--labels", type=label_names, default=(), metavar="A,B",
+        help=f"more labels: {', '.join(SHARD_LABELS)} (phases: takes only)")  # fmt: skip

@@ -26,6 +26,7 @@ from emo2.arguments import (
     latent_flags,
     positive,
     size,
+    studio_flags,
     whole,
 )
 from emo2.errors import UserError
@@ -128,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
             "download", run_download, "fetch other people's weights, or take them from a folder"
         )
     )
-    _studio_flags(command("studio", run_studio, "render people who speak, with exact labels"))
+    studio_flags(command("studio", run_studio, "render people who speak, with exact labels"))
     _convert_flags(command("convert", run_convert, "public weights to one file of ours, and back"))
     _train_flags(command("train", run_train, "train a part on the studio's shards"))
     evaluate_flags(command("evaluate", run_evaluate, "measure motions or films as the field does"))
@@ -198,24 +199,6 @@ def _download_flags(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, metavar="DIR",
         help="folder to put them into; default: NAME in $EMO2_CACHE, or in ~/.cache/emo2")  # fmt: skip
     add("--yes", action="store_true", help="agree to the licence without being asked")
-
-
-def _studio_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("output", type=Path, metavar="DIR", help="folder for the shards")
-    add("--view", choices=("face", "body"), default="face", help="what the camera frames")
-    add(
-        "--kind", choices=("poses", "takes"), default="poses", help="single frames, or speech takes"
-    )
-    add("--start", type=whole, default=0, metavar="N", help="first seed: workers share by ranges")
-    add("--people", type=count, default=64, metavar="N", help="how many people")
-    add(
-        "--assets",
-        type=Path,
-        metavar="DIR",
-        help="MakeHuman skins, hair, clothes; none: plain bodies",
-    )
-    add("--voices", type=Path, metavar="DIR", help="real speech to align and perform")
 
 
 def _convert_flags(parser: argparse.ArgumentParser) -> None:
@@ -324,6 +307,7 @@ def run_studio(parsed: argparse.Namespace) -> int:
         seeds=range(parsed.start, parsed.start + parsed.people),
         assets=parsed.assets,
         voices=parsed.voices,
+        labels=parsed.labels,
     )
     for path in made:
         if not parsed.quiet:

@@ -11,8 +11,8 @@ from numpy.random import Generator
 
 from emo2.studio.assets import Library
 from emo2.studio.colours import HAIR_COLOURS, cloth_colour
+from emo2.studio.material import Material
 from emo2.studio.people import (
-    Material,
     Person,
     Piece,
     Shape,

@@ -7,7 +7,8 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from emo2.studio.landmarks import face_vertices
-from emo2.studio.people import SIDES, Person
+from emo2.studio.people import SIDES, Person, anatomy
+from emo2.studio.pose import Pose
 from emo2.studio.render import Still, Trace
 from emo2.studio.scene import Camera
 
@@ -110,3 +111,25 @@ def seen_points(
 def body_places(person: Person) -> dict[int, int]:
     """Base vertex to the person's vertex, for the naked body's drawn part."""
     return dict(zip(person.body_vertices.tolist(), range(len(person.body_vertices)), strict=True))
+
+
+_EYES = (slice(14598, 14670), slice(14670, 14742))
+"""Base vertices of the left and the right eyeball; at rest both look along z."""
+
+
+def gaze(person: Person, pose: Pose, still: Still, view: Camera) -> Float[ndarray, "2 3"]:
+    """Where the left and the right eye look: unit vectors to the image's right, down, towards the camera.
+
+    Read off the posed eyeballs: the rotation that carries the resting ball onto the moved one (Kabsch 1976).
+    """
+    found = []
+    actions = pose.actions.astype(np.float32)
+    for ball in _EYES:
+        rest = person.shape.base[ball]
+        moves = anatomy().actions[ball] @ np.kron(actions[:, None], np.eye(3, dtype=np.float32))
+        moved = rest + moves
+        u, _, v = np.linalg.svd((rest - rest.mean(0)).T @ (moved - moved.mean(0)))
+        u[:, 2] *= np.linalg.det(u @ v)  # a rotation, no mirror
+        look = still.bones.turns["head"] @ (u @ v)[2]
+        found.append(view.axes @ look)
+    return np.stack(found).astype(np.float32)

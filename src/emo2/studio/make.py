@@ -15,6 +15,16 @@ A file holds N people with K frames each, seen in a view of 256 pixels; position
 | `hands` | N K+1 2 67 | left, right; as in `Motion.hands` |
 | `parts` | N K+1 128 128 | index into `people.PART_NAMES` |
 | `phones`, `samples` | N K; N n | takes only: the voice from `start_s` before the first frame on |
+
+With `labels` also, where asked for:
+
+| tensor | shape | what |
+|---|---|---|
+| `depth` | N K+1 256 256 | along the view, tenths of millimetres, uint16; 0: background |
+| `normals` | N K+1 3 256 256 | times 127, int8: to the image's right, down, towards the camera |
+| `segments` | N K+1 256 256 | index into `segments.SEGMENT_NAMES` |
+| `gaze` | N K+1 2 3 | unit vectors of the left and right eye, axes as of normals |
+| `phases` | N K 2 | takes only: place in `gesture.PHASES`, left and right hand |
 """
 
 from __future__ import annotations
@@ -23,6 +33,7 @@ import json
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +42,11 @@ from typing import Literal
 import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from emo2.arguments import SHARD_LABELS
+from emo2.errors import UserError
 from emo2.studio import labels
 from emo2.studio.acting import first_pose, next_pose
 from emo2.studio.assets import Library
@@ -43,6 +57,7 @@ from emo2.studio.people import Person
 from emo2.studio.pose import ArmPose, Pose
 from emo2.studio.render import Renderer, still
 from emo2.studio.scene import Camera, background, lights
+from emo2.studio.surface import SurfacePass, packed
 from emo2.studio.takes import LEAD_S, SAMPLE_RATE, Take, find_take
 from emo2.studio.views import View, choose_camera
 
@@ -63,6 +78,7 @@ FRAMES = {"face": 12, "body": 6}
 TAKE_FRAMES = 12
 _PEOPLE = 16
 """In one file."""
+_OF_SURFACE = ("depth", "normals", "segments")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +89,8 @@ class Order:
     kind: Kind = "poses"
     voices: Path | None = None
     """Recordings to perform beside synthetic voices (takes)."""
+    labels: tuple[str, ...] = ()
+    """Of `SHARD_LABELS`: what is told beside the usual labels."""
 
     @property
     def frames(self) -> int:
@@ -88,25 +106,51 @@ def make_shards(
     seeds: Sequence[int],
     assets: Path | None = None,
     voices: Path | None = None,
+    labels: Sequence[str] = (),
 ) -> Iterator[Path]:
     """Film the people of `seeds` into files under `out`; files that are there already are skipped."""
     os.environ.setdefault(
         "LP_NUM_THREADS", "0"
     )  # software GL in this thread: workers scale by process
     out.mkdir(parents=True, exist_ok=True)
-    order = Order(view=view, kind=kind, voices=voices)
+    order = Order(view=view, kind=kind, voices=voices, labels=_checked(labels, kind))
     stage: _Stage | None = None
     for k in range(0, len(seeds), _PEOPLE):
         group = list(seeds[k : k + _PEOPLE])
         name = view if kind == "poses" else f"{view}-takes"
         path = out / f"{name}-{group[0]:07d}-{len(group):03d}.safetensors"
-        if not path.exists():
+        if path.exists():
+            _check_labels(path, order)
+        else:
             stage = stage or _Stage(Library(assets), order, out)
             started = time.perf_counter()
             _write(path, [stage.film(seed) for seed in group], group, order)
             taken = (time.perf_counter() - started) / (len(group) * (order.frames + 1))
             log.info("%s: %.0f ms a frame", path.name, taken * 1000)
         yield path
+
+
+def _checked(asked: Sequence[str], kind: Kind) -> tuple[str, ...]:
+    """The labels in their order; phases are told of takes alone."""
+    names = tuple(name for name in SHARD_LABELS if name in asked)
+    if kind == "poses" and "phases" in names:
+        raise UserError(
+            "gesture phases are labels of performances; film takes (--kind takes), or leave out phases"
+        )
+    return names
+
+
+def _check_labels(path: Path, order: Order) -> None:
+    """A finished file must carry what is asked for now."""
+    if not order.labels:
+        return
+    with safe_open(path, framework="numpy") as shard:
+        missing = [name for name in order.labels if name not in shard.keys()]  # noqa: SIM118
+    if missing:
+        raise UserError(
+            f"{path} is there already without {', '.join(missing)}; film into another folder, or "
+            "delete it"
+        )
 
 
 def _write(path: Path, people: list[dict[str, ndarray]], seeds: list[int], order: Order) -> None:
@@ -151,10 +195,12 @@ class _Stage:
         )
         reference = _before(rng, take)
         poses = [reference, *take.poses(reference)]
+        told = take.phases if "phases" in self.order.labels else None
         return {
             **self._shoot(rng, person, view, poses),
             "phones": take.phones,
             "samples": take.samples,
+            **({} if told is None else {"phases": told}),
         }
 
     def _poses(self, rng: Generator, person: Person) -> list[Pose]:
@@ -172,9 +218,12 @@ class _Stage:
         self, rng: Generator, person: Person, view: Camera, poses: list[Pose]
     ) -> dict[str, ndarray]:
         actor = self.renderer.actor(person)
+        told = None
+        if set(self.order.labels) & set(_OF_SURFACE):
+            told = SurfacePass(self.renderer, actor)
         light, behind = lights(rng), background(rng, _SIZE, _SIZE)
         places = labels.body_places(person)
-        pictures, flows, seen, parts, points, body, hands, numbers = ([] for _ in range(8))
+        rows: dict[str, list[ndarray]] = defaultdict(list)
         for k, pose in enumerate(poses):
             posed = still(person, pose, view)
             if k == 0:
@@ -183,27 +232,31 @@ class _Stage:
                 actor.pose(posed)
                 trace = actor.trace(view)
                 flow, visible = labels.grid_flow(trace)
-                flows.append(flow)
-                seen.append(visible)
-            pictures.append(actor.draw(view, light, behind))
-            parts.append(labels.part_grid(trace))
-            points.append(labels.face_points(posed, places))
-            body.append(labels.body_points(person, posed, view, trace))
-            hands.append(labels.hand_points(person, posed, view, trace))
-            numbers.append(np.stack([posed.bones.hand_numbers(side) for side in (0, 1)]))
+                rows["flow"].append(flow)
+                rows["visibility"].append(visible)
+            rows["picture"].append(actor.draw(view, light, behind))
+            rows["parts"].append(labels.part_grid(trace))
+            rows["face_points"].append(labels.face_points(posed, places))
+            rows["body_points"].append(labels.body_points(person, posed, view, trace))
+            rows["hand_points"].append(labels.hand_points(person, posed, view, trace))
+            rows["hands"].append(np.stack([posed.bones.hand_numbers(side) for side in (0, 1)]))
+            if "gaze" in self.order.labels:
+                rows["gaze"].append(labels.gaze(person, pose, posed, view))
+            for name, label in (packed(told(view)) if told else {}).items():
+                if name in self.order.labels:
+                    rows[name].append(label)
+        if told:
+            told.release()
         actor.release()
-        developed = Development(rng)(np.stack(pictures)).transpose(0, 3, 1, 2)
+        tensors = {name: np.stack(values) for name, values in rows.items()}
+        developed = Development(rng)(tensors.pop("picture")).transpose(0, 3, 1, 2)
+        boxes = np.stack([labels.face_box(points) for points in rows["face_points"]])
         return {
             "reference": developed[0],
             "frames": developed[1:],
-            "flow": np.stack(flows).astype(np.float16),
-            "visibility": np.stack(seen),
-            "parts": np.stack(parts),
-            "face_points": np.stack(points),
-            "face_box": np.stack([labels.face_box(p) for p in points]),
-            "body_points": np.stack(body),
-            "hand_points": np.stack(hands),
-            "hands": np.stack(numbers),
+            **tensors,
+            "flow": tensors["flow"].astype(np.float16),
+            "face_box": boxes,
             **_conditions(poses),
         }
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from emo2.signals import FACE_ACTIONS
 from emo2.studio import labels
 from emo2.studio.assets import Library
+from emo2.studio.material import Material
 from emo2.studio.people import (
-    Material,
     Person,
     Piece,
     anatomy,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -19,6 +18,7 @@ from scipy import sparse
 from emo2.signals import FACE_ACTIONS
 from emo2.studio.assets import NUM_BASE, BaseMesh, Mesh, Proxy, base_mesh
 from emo2.studio.hand_rig import SHOULDER_WIDTH_M, HandRig, hand_rig
+from emo2.studio.material import Material
 
 SPINE = ("spine05", "spine04", "spine03", "spine02", "spine01")
 NECK = ("neck01", "neck02", "neck03", "head")
@@ -72,8 +72,8 @@ class Anatomy:
         left, right = heads["upperarm01.L"], heads["upperarm01.R"]
         scale = SHOULDER_WIDTH_M / np.linalg.norm(left - right)
         trunk_bones = [BONES.index(b) for b in ("root", *SPINE)]
-        held = np.asarray(self.weights[:_NUM_BODY, trunk_bones].sum(1)).ravel() > 0.6
-        places = (base[:_NUM_BODY][held] - (left + right) / 2) * [1, -1, 1] * scale
+        held = np.asarray(self.weights[:NUM_BODY, trunk_bones].sum(1)).ravel() > 0.6
+        places = (base[:NUM_BODY][held] - (left + right) / 2) * [1, -1, 1] * scale
         table = np.full((16, 5), -np.inf, np.float32)
         rows, columns = (
             (places[:, 1] / _TRUNK_STEP_M).astype(int),
@@ -86,7 +86,7 @@ class Anatomy:
     def lips_closed(self, base: Float[ndarray, "v 3"]) -> Float[ndarray, "v 3"]:
         """The resting body with its lips just touching: shape changes leave them ajar or crossed."""
         close = self.actions[:, 3 * _CLOSE : 3 * _CLOSE + 3].toarray()
-        near = np.flatnonzero(np.abs(base[:_NUM_BODY] - base[_UPPER_LIP]).max(1) < 0.022)
+        near = np.flatnonzero(np.abs(base[:NUM_BODY] - base[_UPPER_LIP]).max(1) < 0.022)
         near = near[base[near, 2] > base[_UPPER_LIP, 2] - 0.009]
         lower = near[close[near, 1] > 0.02]
         upper = near[close[near, 1] < -0.003]
@@ -102,7 +102,8 @@ class Anatomy:
         return (base + share * close).astype(np.float32)
 
 
-_NUM_BODY = 13380
+NUM_BODY = 13380
+"""Base vertices of the skin; the rest are helpers."""
 _TRUNK_STEP_M = 0.045
 _CLOSE = FACE_ACTIONS.index("mouthClose")
 
@@ -188,26 +189,6 @@ def _kept(bone: str, parents: dict[str, str | None]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- dressing
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """How a part of a person reflects light."""
-
-    kind: str
-    """skin, hair, eyes, eyebrows, eyelashes, teeth, tongue or clothes."""
-    picture: Path | None = None
-    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    gamma: float = 1.0
-    repaint: float = 0.0
-    """0: the picture's own colours; 1: its lightness in the tint's colour."""
-    gloss: float = 0.3
-    lower_tint: tuple[float, float, float] | None = None
-    """Of what hangs below `waist` (trousers, skirt); the tint where it is None."""
-    waist: float = -9.0
-    """Resting height, metres."""
-    pattern: tuple[int, float, float] = (0, 1.0, 0.0)
-    """Print on cloth: kind, scale, strength."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from numpy import ndarray
 
 from emo2.errors import UserError
 from emo2.studio.assets import read_picture
-from emo2.studio.people import Material, Person
+from emo2.studio.material import Material
+from emo2.studio.people import Person
 from emo2.studio.pose import Bones, Pose
 from emo2.studio.scene import Camera, Lights, light_matrix
 from emo2.studio.shaders import (
@@ -171,7 +172,7 @@ class Actor:
             ],
             1,
         ).astype(np.float32)
-        self.fixed_buffer = gl.buffer(fixed.tobytes())
+        self.fixed_buffer, self.fixed_stride = gl.buffer(fixed.tobytes()), fixed.shape[1] * 4
         self.reference_buffer = gl.buffer(reserve=count * 12)
         self.reference_depth = np.zeros(renderer.trace_size, np.float32)
         self.index_buffer = gl.buffer(person.triangles.tobytes())
@@ -268,13 +269,13 @@ class Actor:
             return
         points = self.moving[::7, :3]
         matrix = light_matrix(lights.key, points.min(0), points.max(0))
-        _set_matrix(r.shade, "matrix", matrix)
-        _set_matrix(r.colour, "shade_matrix", matrix)
+        set_matrix(r.shade, "matrix", matrix)
+        set_matrix(r.colour, "shade_matrix", matrix)
         r.shade_target.use()
         r.shade_target.clear(depth=1.0)
         r.gl.enable(moderngl.DEPTH_TEST)
         for material, first, count in self.person.draws:
-            if material.kind in _SHADOWLESS:
+            if material.kind in _SHADOWLESS or not material.is_solid:
                 continue
             r.picture(material.picture).use(0)
             self.shade_array.render(vertices=count * 3, first=first * 3)
@@ -285,10 +286,12 @@ class Actor:
         r.trace_target.use()
         r.trace_target.clear(0.0, 0.0, 0.0, 0.0)
         r.gl.enable(moderngl.DEPTH_TEST)
-        _set_matrix(r.trace, "matrix", view.matrix)
+        set_matrix(r.trace, "matrix", view.matrix)
         r.trace["tolerance"] = 0.002 + 0.8 * view.pixel(r.trace_size[0])
         r.reference.use(1)
         for material, first, count in self.person.draws:
+            if not material.is_solid:
+                continue
             r.picture(material.picture).use(0)
             self.trace_array.render(vertices=count * 3, first=first * 3)
 
@@ -310,14 +313,15 @@ class Actor:
         )
 
 
-def _set_matrix(program: moderngl.Program, name: str, matrix: Float[ndarray, "4 4"]) -> None:
+def set_matrix(program: moderngl.Program, name: str, matrix: Float[ndarray, "4 4"]) -> None:
+    """Give a program a matrix."""
     uniform = program[name]
     assert isinstance(uniform, moderngl.Uniform)
     uniform.write(np.ascontiguousarray(matrix.T).tobytes())  # OpenGL wants columns
 
 
 def _set_lights(program: moderngl.Program, view: Camera, lights: Lights) -> None:
-    _set_matrix(program, "matrix", view.matrix)
+    set_matrix(program, "matrix", view.matrix)
     program["eye"] = tuple(float(v) for v in view.eye)
     for name in ("key", "fill", "rim"):
         program[name] = tuple(float(v) for v in getattr(lights, name))

@@ -27,6 +27,12 @@ class Camera:
         """Size of a pixel there, metres."""
         return self.height / rows
 
+    @property
+    def axes(self) -> Float[ndarray, "3 3"]:
+        """Unit rows in the world: to the image's right, down, towards the camera."""
+        rows = self.matrix[[0, 1, 3], :3] * np.array([[1], [-1], [-1]], np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
     def project(self, points: Float[ndarray, "*n 3"]) -> Float[ndarray, "*n 3"]:
         """x and y in [0, 1] of the view (y down) and the distance along the view direction, metres."""
         clip = points @ self.matrix[:3, :3].T.astype(points.dtype) + self.matrix[:3, 3]

@@ -125,3 +125,29 @@ SHADE_FRAGMENT = """#version 330
 uniform sampler2D picture; in vec2 place;
 void main() { if (texture(picture, place).a < 0.5) discard; }
 """
+
+SURFACE_VERTEX = """#version 330
+uniform mat4 matrix;
+in vec3 point; in vec3 normal; in vec2 uv;
+out vec3 at; out vec3 facing; out vec2 place; out float depth;
+void main() {
+    at = point; facing = normal; place = uv;
+    gl_Position = matrix * vec4(point, 1.0);
+    depth = gl_Position.w;
+}
+"""
+
+SURFACE_FRAGMENT = """#version 330
+in vec3 at; in vec3 facing; in vec2 place; in float depth;
+uniform sampler2D picture; uniform sampler2D segments; uniform int first;
+uniform vec3 right; uniform vec3 down; uniform vec3 near; uniform vec3 eye;
+out vec4 found;
+void main() {
+    if (texture(picture, place).a < 0.4) discard;
+    vec3 n = normalize(facing);
+    if (dot(n, eye - at) < 0.0 && !gl_FrontFacing) n = -n;
+    int triangle = first + gl_PrimitiveID;
+    float segment = floor(255.0 * texelFetch(segments, ivec2(triangle % 1024, triangle / 1024), 0).r + 0.5);
+    found = vec4(dot(n, right), dot(n, down), depth, 2.0 * segment + 0.5 + (dot(n, near) < 0.0 ? 1.0 : 0.0));
+}
+"""

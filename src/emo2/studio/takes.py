@@ -32,6 +32,8 @@ class Take:
     """The performance's first frame: how the performer rests."""
     style: str
     speed: float
+    phases: Integer[ndarray, "k 2"] | None = None
+    """Place in `gesture.PHASES`, left and right hand; None where the performance does not say."""
 
     def poses(self, reference: Pose) -> list[Pose]:
         """The frames on a person whose photo shows the reference: moves go on from there."""
@@ -77,7 +79,7 @@ def _start(rng: Generator, found: Performance, frames: int) -> int:
 
 def cut(found: Performance, start: int, frames: int) -> Take:
     """Frames [start, start + frames) of a performance with their voice."""
-    fps = found.motion.fps
+    fps, phases = found.motion.fps, found.gesture_phases
     return Take(
         samples=_window(found, start / fps - LEAD_S, frames / fps + 2 * LEAD_S),
         phones=found.phones[start : start + frames].numpy().astype(np.int32),
@@ -85,6 +87,7 @@ def cut(found: Performance, start: int, frames: int) -> Take:
         opening=_slice(found.motion, 0, 1),
         style=found.style,
         speed=found.speed,
+        phases=None if phases is None else phases[start : start + frames].numpy().astype(np.uint8),
     )
 
 
