@@ -120,6 +120,7 @@ def studio_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--start", type=whole, default=0, metavar="N", help="first seed: workers share by ranges")
     add("--people", type=count, default=64, metavar="N", help="how many people")
+    add("--held-out", action="store_true", help="people for tests: seeds from 900000 + N on")
     add(
         "--assets",
         type=Path,

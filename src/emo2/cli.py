@@ -298,13 +298,14 @@ def run_download(parsed: argparse.Namespace) -> int:
 
 def run_studio(parsed: argparse.Namespace) -> int:
     """Render shards."""
-    from emo2.studio.make import make_shards
+    from emo2.studio.make import FIRST_TEST_SEED, make_shards
 
+    first = parsed.start + (FIRST_TEST_SEED if parsed.held_out else 0)
     made = make_shards(
         parsed.output,
         view=parsed.view,
         kind=parsed.kind,
-        seeds=range(parsed.start, parsed.start + parsed.people),
+        seeds=range(first, first + parsed.people),
         assets=parsed.assets,
         voices=parsed.voices,
         labels=parsed.labels,

@@ -37,7 +37,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -50,6 +50,7 @@ from emo2.errors import UserError
 from emo2.studio import labels
 from emo2.studio.acting import first_pose, next_pose
 from emo2.studio.assets import Library
+from emo2.studio.card import FIRST_TEST_SEED, Facts, made_with, source, write_card
 from emo2.studio.casting import Casting, cast
 from emo2.studio.develop import Development
 from emo2.studio.gesturing import first_arms, next_arms
@@ -65,9 +66,9 @@ Kind = Literal["poses", "takes"]
 
 log = logging.getLogger(__name__)
 
-FIRST_TEST_SEED = 900_000
-"""From here on people are for tests: they wear and have what training people never do."""
-FORMAT = 1
+FORMAT = 2
+"""1: headers without people, labels, versions and sources; the tensors are the same."""
+_CARD_EVERY_S = 30.0
 _SIZE, _TRACE = 256, 128
 _LOW_M = {"face": -0.3, "body": -1.15}
 """Lowest height that is built, from the base of the neck."""
@@ -108,26 +109,41 @@ def make_shards(
     voices: Path | None = None,
     labels: Sequence[str] = (),
 ) -> Iterator[Path]:
-    """Film the people of `seeds` into files under `out`; files that are there already are skipped."""
+    """Film the people of `seeds` into files under `out`; files that are there already are skipped.
+
+    A card of all that the folder holds is kept beside them.
+    """
     os.environ.setdefault(
         "LP_NUM_THREADS", "0"
     )  # software GL in this thread: workers scale by process
     out.mkdir(parents=True, exist_ok=True)
     order = Order(view=view, kind=kind, voices=voices, labels=_checked(labels, kind))
+    if seeds[0] < FIRST_TEST_SEED <= seeds[-1]:
+        raise UserError(
+            f"seeds {seeds[0]} to {seeds[-1]} mix training people with held-out ones; end before "
+            f"{FIRST_TEST_SEED}, or film held-out people apart (--held-out)"
+        )
     stage: _Stage | None = None
-    for k in range(0, len(seeds), _PEOPLE):
-        group = list(seeds[k : k + _PEOPLE])
-        name = view if kind == "poses" else f"{view}-takes"
-        path = out / f"{name}-{group[0]:07d}-{len(group):03d}.safetensors"
-        if path.exists():
-            _check_labels(path, order)
-        else:
-            stage = stage or _Stage(Library(assets), order, out)
-            started = time.perf_counter()
-            _write(path, [stage.film(seed) for seed in group], group, order)
-            taken = (time.perf_counter() - started) / (len(group) * (order.frames + 1))
-            log.info("%s: %.0f ms a frame", path.name, taken * 1000)
-        yield path
+    told = time.perf_counter()
+    try:
+        for k in range(0, len(seeds), _PEOPLE):
+            group = list(seeds[k : k + _PEOPLE])
+            name = view if kind == "poses" else f"{view}-takes"
+            path = out / f"{name}-{group[0]:07d}-{len(group):03d}.safetensors"
+            if path.exists():
+                _check_labels(path, order)
+            else:
+                stage = stage or _Stage(Library(assets), order, out)
+                started = time.perf_counter()
+                _write(path, [stage.film(seed) for seed in group], group, stage)
+                taken = (time.perf_counter() - started) / (len(group) * (order.frames + 1))
+                log.info("%s: %.0f ms a frame", path.name, taken * 1000)
+            if time.perf_counter() - told > _CARD_EVERY_S:
+                write_card(out)
+                told = time.perf_counter()
+            yield path
+    finally:
+        write_card(out)
 
 
 def _checked(asked: Sequence[str], kind: Kind) -> tuple[str, ...]:
@@ -153,16 +169,21 @@ def _check_labels(path: Path, order: Order) -> None:
         )
 
 
-def _write(path: Path, people: list[dict[str, ndarray]], seeds: list[int], order: Order) -> None:
-    tensors = {
-        name: np.ascontiguousarray(np.stack([p[name] for p in people])) for name in people[0]
-    }
-    facts: dict[str, object] = {
-        "format": FORMAT,
-        "view": order.view,
-        "kind": order.kind,
-        "seeds": seeds,
-    }
+class Filmed(NamedTuple):
+    """A person's share of a shard."""
+
+    tensors: dict[str, ndarray]
+    facts: Facts
+
+
+def _write(path: Path, people: list[Filmed], seeds: list[int], stage: _Stage) -> None:
+    names = list(people[0].tensors)
+    tensors = {n: np.ascontiguousarray(np.stack([p.tensors[n] for p in people])) for n in names}
+    order = stage.order
+    facts: Facts = {
+        "format": FORMAT, "view": order.view, "kind": order.kind, "seeds": seeds,
+        "labels": list(order.labels), "people": [p.facts for p in people], **stage.made,
+    }  # fmt: skip
     if order.kind == "takes":
         facts |= {"fps": 25.0, "sample_rate": SAMPLE_RATE, "start_s": LEAD_S}
     part = path.with_suffix(".part")
@@ -177,8 +198,13 @@ class _Stage:
         self.library, self.order = library, order
         self.voice_cache = out / "voices"
         self.renderer = Renderer((_SIZE, _SIZE), trace=(_TRACE, _TRACE), supersample=1.3)
+        self.made: Facts = {
+            "made_with": made_with(str(self.renderer.gl.info["GL_RENDERER"])),
+            "assets": source(library.folder),
+            "voices": source(order.voices),
+        }
 
-    def film(self, seed: int) -> dict[str, ndarray]:
+    def film(self, seed: int) -> Filmed:
         """One person: reference and frames with their labels."""
         rng = np.random.default_rng(seed)
         person = cast(
@@ -195,13 +221,11 @@ class _Stage:
         )
         reference = _before(rng, take)
         poses = [reference, *take.poses(reference)]
-        told = take.phases if "phases" in self.order.labels else None
-        return {
-            **self._shoot(rng, person, view, poses),
-            "phones": take.phones,
-            "samples": take.samples,
-            **({} if told is None else {"phases": told}),
-        }
+        filmed = self._shoot(rng, person, view, poses)
+        filmed.tensors.update(phones=take.phones, samples=take.samples)
+        if "phases" in self.order.labels and take.phases is not None:
+            filmed.tensors["phases"] = take.phases
+        return Filmed(filmed.tensors, {**filmed.facts, "style": take.style})
 
     def _poses(self, rng: Generator, person: Person) -> list[Pose]:
         arms = first_arms(rng)
@@ -214,9 +238,7 @@ class _Stage:
             poses.append(pose)
         return poses
 
-    def _shoot(
-        self, rng: Generator, person: Person, view: Camera, poses: list[Pose]
-    ) -> dict[str, ndarray]:
+    def _shoot(self, rng: Generator, person: Person, view: Camera, poses: list[Pose]) -> Filmed:
         actor = self.renderer.actor(person)
         told = None
         if set(self.order.labels) & set(_OF_SURFACE):
@@ -249,16 +271,17 @@ class _Stage:
             told.release()
         actor.release()
         tensors = {name: np.stack(values) for name, values in rows.items()}
-        developed = Development(rng)(tensors.pop("picture")).transpose(0, 3, 1, 2)
+        development = Development(rng)
+        developed = development(tensors.pop("picture")).transpose(0, 3, 1, 2)
         boxes = np.stack([labels.face_box(points) for points in rows["face_points"]])
-        return {
+        tensors |= {
             "reference": developed[0],
             "frames": developed[1:],
-            **tensors,
             "flow": tensors["flow"].astype(np.float16),
             "face_box": boxes,
             **_conditions(poses),
         }
+        return Filmed(tensors, {**person.facts, "look": development.style})
 
 
 def _before(rng: Generator, take: Take) -> Pose:

@@ -199,6 +199,8 @@ class Piece:
     material: Material
     places: sparse.csr_matrix
     offsets: Float[ndarray, "n 3"]
+    name: str = ""
+    """Of what is worn, for the records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +227,7 @@ class Person:
     """Material, first triangle, number of triangles."""
     body_vertices: Integer[ndarray, " m"]
     """Base vertices of the first piece, which is the naked body."""
-    facts: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, float | str] = field(default_factory=dict)
 
 
 def body_piece(material: Material, keep: ndarray) -> Piece:
@@ -288,7 +290,9 @@ def teeth_rows() -> Float[ndarray, "v 2"]:
 _LOWER_TEETH, _UPPER_TEETH = slice(14992, 15060), slice(15060, 15128)
 
 
-def assemble(shape: Shape, pieces: list[Piece], facts: dict[str, float] | None = None) -> Person:
+def assemble(
+    shape: Shape, pieces: list[Piece], facts: dict[str, float | str] | None = None
+) -> Person:
     """Pack pieces into one mesh."""
     body = anatomy()
     places = sparse.vstack([p.places for p in pieces], format="csr")
