@@ -78,7 +78,7 @@ def report(person: Portrait, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 def test_a_film_that_comes_late_reports_its_frames(report: tuple[dict, Path, Inputs]) -> None:
     metrics = report[0]["metrics"]
-    assert metrics["mouth_voice_lag"]["value"] == pytest.approx(LATE, abs=1)
+    assert metrics["mouth_voice_lag"]["value"] == pytest.approx(LATE, abs=0.5)
     assert metrics["mouth_voice_lag"]["n"] == 2
 
 

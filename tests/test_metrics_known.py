@@ -325,8 +325,8 @@ def test_a_followed_mouth_moved_by_some_frames_is_late_by_as_many(
     assert LAGS > 3
     (own,) = figures_of(films, "mouth_voice_lag", {"clean": 0})
     (there,) = figures_of(films, "mouth_voice_lag", {"clean": late})
-    assert there.value - own.value == late
-    assert own.value == 0
+    assert there.value - own.value == pytest.approx(late, abs=0.2)
+    assert own.value == pytest.approx(0, abs=0.5)
 
 
 def test_a_swapped_voice_fits_a_mouth_less(films: dict[str, Measured]) -> None:

@@ -220,7 +220,7 @@ def _write(
         row = [f"`{name}`"]
         for system in figures:
             f = by_name[system].get(name)
-            row.append("–" if f is None else f"{short(f.value)} ({interval(f.ci)})")
+            row.append("–" if f is None else _cell(f))
         some = next(fs[name] for fs in by_name.values() if name in fs)
         rows.append([*row, some.unit, some.better or "–"])
     lines = [
@@ -232,11 +232,16 @@ def _write(
     ]
     lines += [f"- {n}" for n in notes] + ([""] if notes else [])
     lines += [table(["metric", *figures, "unit", "better"], rows)]
-    lines += ["Values with 95 % bootstrap intervals over items. Differences item by item:", ""]
+    lines += [
+        "Values with 95 % bootstrap intervals over items; after them what each system's control has. Differences item "
+        "by item:",
+        "",
+    ]
     lines += [_tests_table(tests), _TESTS]
     data = {
         "systems": {
-            s: {n: {"value": f.value, "ci": list(f.ci) if f.ci else [None, None], "n": f.n, "unit": f.unit}
+            s: {n: {"value": f.value, "ci": list(f.ci) if f.ci else [None, None], "n": f.n, "unit": f.unit,
+                    "control": f.control, "control_is": f.control_is}
                 for n, f in fs.items()}
             for s, fs in by_name.items()
         },
@@ -250,6 +255,11 @@ def _write(
     write_text(output / "compare.md", "\n".join(lines) + "\n")
     write_text(output / "compare.json", json.dumps(data, indent=1) + "\n")
     return [output / "compare.md", output / "compare.json"]
+
+
+def _cell(figure: Figure) -> str:
+    said = f"{short(figure.value)} ({interval(figure.ci)})"
+    return said if figure.control is None else f"{said}; {short(figure.control)}"
 
 
 _TESTS = (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emo2.errors import UserError
 from emo2.media.voice import read_voice
-from emo2.media.watch import read_frames
+from emo2.media.watch import film_facts, read_frames
 from emo2.metrics import face_features, picture_features, syncnet, whole_body
 from emo2.metrics.film_reading import (
     FPS,
@@ -79,15 +79,23 @@ class LoadedFilm:
         return self.generated if self.item.truth == self.film else read_film(self.item.truth, self.finder)  # fmt: skip
 
     @property
+    def voice(self) -> Path:
+        """The voice given, else the film's own sound, else (of a film without any) the truth's."""
+        if self.item.voice is not None:
+            return self.item.voice
+        with_sound = (p for p in (self.film, self.item.truth) if p is not None and film_facts(p).has_sound)  # fmt: skip
+        return next(with_sound, self.film)
+
+    @property
     def envelope(self) -> Float[Tensor, " frames"] | None:
-        """Loudness of the voice given, else of the film's own sound; None where there is none, or only silence."""
+        """Loudness of the voice; None where there is none, or only silence."""
         return self._heard[0]
 
     @cached_property
     def _heard(self) -> tuple[Float[Tensor, " frames"] | None, str]:
         """The envelope, and why there is none."""
         try:
-            return read_envelope(self.item.voice or self.film, self.generated.frames), ""
+            return read_envelope(self.voice, self.generated.frames), ""
         except UserError as error:
             return None, str(error)
 
@@ -155,7 +163,7 @@ class LoadedFilm:
         if path is None or not self.generated.has_face:
             return None
         try:
-            speech = read_voice(self.item.voice or self.film, sample_rate=syncnet.RATE)
+            speech = read_voice(self.voice, sample_rate=syncnet.RATE)
         except UserError:
             return None
         samples = torch.cat(list(speech.voice.blocks(65536))).clamp(-1, 1)

@@ -22,6 +22,7 @@ from emo2.metrics.lips import (
     lip_closure,
     near_correlation,
     open_vowel,
+    peak_lag,
     shifted_correlation,
 )  # fmt: skip
 
@@ -99,11 +100,16 @@ def _signals(
 
 
 def _lag(metric: Metric, rows: Rows, seed: int) -> Figure | None:
-    curves, own = [], {}
+    curves: list[torch.Tensor] = []
+    own: dict[str, float] = {}
     for name, r in rows.items():
         curve = by_lag(*_signals(r["mouth"], r["voice"], True), LAGS)
+        if float(curve.amax()) <= 0:  # a mouth that never moves is not late
+            continue
         curves.append(curve)
-        own[name] = float(curve.argmax() - LAGS)
+        own[name] = peak_lag(curve)
+    if not curves:
+        return None
     table, rng = torch.stack(curves), np.random.default_rng(seed)
     ci = None
     if len(curves) > 1:
@@ -114,11 +120,11 @@ def _lag(metric: Metric, rows: Rows, seed: int) -> Figure | None:
         ci = (float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975)))
     value = common_lag(curves)
     return Figure(
-        name=metric.name, value=float(value), unit=metric.unit, n=len(curves), ci=ci,
+        name=metric.name, value=value, unit=metric.unit, n=len(curves), ci=ci,
         definition=metric.definition, warnings=few_items(len(curves)), per_item=own,
         beside={
             "ms": value * 1000 / FPS,
-            "correlation there": float(table.mean(0)[value + LAGS]),
+            "correlation there": float(table.mean(0).max()),
             "films within 1 frame of it": sum(abs(v - value) <= 1 for v in own.values()),
         },
     )  # fmt: skip
@@ -260,7 +266,8 @@ OWN: tuple[Metric, ...] = (
     ),
     Metric(
         name="mouth_voice_lag", unit="frames of 1/25 s", need="voice", rows=_mouth_rows, conclude=_lag,
-        definition="lag of the highest mean quick correlation over films, within 10 frames; positive: the mouth is late",
+        version=2,
+        definition="lag of the highest mean quick correlation over films, within 10 frames, between frames by a parabola; positive: the mouth is late",
     ),
     Metric(
         name="mouth_mouth_r", unit="Pearson", need="truth", better="higher",

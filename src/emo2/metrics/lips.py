@@ -69,10 +69,20 @@ def shifted_correlation(
     return sum(values) / len(values)
 
 
-def common_lag(curves: Sequence[Float[Tensor, " lags"]]) -> int:
+def common_lag(curves: Sequence[Float[Tensor, " lags"]]) -> float:
     """Lag of the highest mean correlation over films; one film alone may find a chance peak."""
-    mean = torch.stack(list(curves)).mean(0)
-    return int(mean.argmax()) - len(mean) // 2
+    return peak_lag(torch.stack(list(curves)).mean(0))
+
+
+def peak_lag(curve: Float[Tensor, " lags"]) -> float:
+    """Where the curve is highest, between the frames too: the top of the parabola through the three highest."""
+    at = int(curve.argmax())
+    whole = float(at - len(curve) // 2)
+    if not 0 < at < len(curve) - 1:
+        return whole
+    before, here, after = (float(v) for v in curve[at - 1 : at + 2])
+    bend = before - 2 * here + after
+    return whole + (0.5 * (before - after) / bend if bend < 0 else 0.0)
 
 
 def read_phones(path: Path) -> tuple[Phone, ...]:
