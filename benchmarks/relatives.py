@@ -1,20 +1,24 @@
 """Time of a denoising step with and without what the originals do not reuse, in our own code, at equal output.
 
     python benchmarks/relatives.py                      small networks on this CPU
-    python benchmarks/relatives.py --widths 320 640 1280 1280 --size 512 --device cuda --dtype bfloat16
+    python benchmarks/relatives.py --compile            ours also through torch.compile, whole
+    python benchmarks/relatives.py --widths 320 640 1280 1280 --size 512 --device cuda --dtype bfloat16 --compile
 
 The structure without reuse is the originals': the reference's keys and values projected for every frame and step, both
 halves of guidance always, the unconditional half attending to the reference and to silence for nothing.  Runs alternate, medians
-are shown; on a CPU the time is the process's own, so that other work on the machine does not count.  How to time an
-original itself against ours: benchmarks/relatives.md.
+are shown; on a CPU the time is the process's own, so that other work on the machine does not count.  The reference network
+itself runs once a film in the originals as in ours (once a clip where there are motion frames) and is timed by `emo2 bench`, not
+here.  How to time an original itself against ours: benchmarks/relatives.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import platform
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -22,6 +26,7 @@ import torch
 from emo2.presets import PRESETS
 from emo2.video.conditions import FrameConditions
 from emo2.video.network import VideoNetwork
+from emo2.video.placement import Placement
 
 
 def main() -> None:
@@ -34,6 +39,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--compile", action="store_true", help="ours compiled too, a row each")
     args = parser.parse_args()
     dtype, device = getattr(torch, args.dtype), torch.device(args.device)
     torch.manual_seed(0)
@@ -42,10 +48,13 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
         f"{args.preset}, widths {args.widths}, {args.size} px, {args.frames} frames, {args.dtype}\n"
     )
-    print("| guidance | evaluations a step | reuse s | no reuse s | ratio | largest difference |")
-    print("|--:|--:|--:|--:|--:|--:|")
-    for scale in (2.5, 1.0):
-        print(row(network, args, scale), flush=True)
+    print("| ours | guidance | evaluations a step | reuse s | no reuse s | ratio | largest difference |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    compiled = copy.deepcopy(network)
+    Placement(devices=(args.device,), compiled=args.compile).compile(compiled.denoiser)
+    for ours in (network, compiled) if args.compile else (network,):
+        for scale in (2.5, 1.0):
+            print(row({True: ours, False: network}, args, scale), flush=True)
 
 
 def build(preset: str, widths: tuple[int, ...]) -> VideoNetwork:
@@ -64,8 +73,9 @@ def build(preset: str, widths: tuple[int, ...]) -> VideoNetwork:
 
 
 @torch.inference_mode()
-def row(network: VideoNetwork, args: argparse.Namespace, scale: float) -> str:
-    """One line of the table."""
+def row(networks: Mapping[bool, VideoNetwork], args: argparse.Namespace, scale: float) -> str:
+    """One line of the table; `networks`: the same with reuse and without, the first perhaps compiled."""
+    network = networks[False]
     like = next(network.parameters())
     cells = args.size // 8
     config = network.config.denoiser
@@ -86,7 +96,7 @@ def row(network: VideoNetwork, args: argparse.Namespace, scale: float) -> str:
 
     def predict(reuse: bool) -> torch.Tensor:
         look, frames, halves = ways[reuse]
-        said = network.denoise(noisy, step, look, frames)
+        said = networks[reuse].denoise(noisy, step, look, frames)
         return said[:1] + scale * (said[1:] - said[:1]) if halves else said
 
     times: dict[bool, list[float]] = {True: [], False: []}
@@ -97,7 +107,8 @@ def row(network: VideoNetwork, args: argparse.Namespace, scale: float) -> str:
     fast, slow = (statistics.median(times[reuse]) for reuse in (True, False))
     apart = float((outputs[True] - outputs[False]).abs().max())
     ratio = statistics.median(b / a for a, b in zip(times[True], times[False], strict=True))
-    return (f"| {scale:g} | {2 if is_guided else 1} and 2 | {fast:.3f} | {slow:.3f} "
+    way = "plain" if networks[True] is network else "compiled"
+    return (f"| {way} | {scale:g} | {2 if is_guided else 1} and 2 | {fast:.3f} | {slow:.3f} "
             f"| {ratio:.2f} | {apart:.1e} |")  # fmt: skip
 
 

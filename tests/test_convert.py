@@ -176,6 +176,20 @@ def test_the_accelerated_variant_takes_its_own_files_and_settings(
     assert torch.equal(tensors["denoiser.down.0.0.spatial.proj_in.weight"], fast[name] + 1)
 
 
+def test_a_variant_that_is_not_there_is_refused_and_one_that_is_there_alone_is_named(
+    tmp_path: Path, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "ours.safetensors")
+    said = sentence(capsys, str(published), "-o", out, "--variant", "acc")
+    assert "no file of echomimic-v2 whose name ends in _acc" in said
+    for stem in ("denoising_unet", "motion_module"):
+        (published / f"{stem}.pth").rename(published / f"{stem}_acc.pth")
+    said = sentence(capsys, str(published), "-o", out)
+    assert "lacks denoising_unet" in said
+    assert "or take --variant acc" in said
+    assert main(["convert", str(published), "-o", out, "--variant", "acc"]) == 0
+
+
 def test_missing_and_unexpected_keys_are_all_named(tmp_path: Path, published: Path) -> None:
     path = published / "pose_encoder.pth"
     tensors = torch.load(path, weights_only=True)

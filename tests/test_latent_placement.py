@@ -11,6 +11,7 @@ from emo2.errors import UserError
 from emo2.signals import Portrait
 from emo2.video.latent_stage import LatentStage, Wishes
 from emo2.video.placement import Placement, decoded_ahead
+from emo2.video.windows import Laying
 
 NAME = "echomimic-v2"
 
@@ -70,6 +71,30 @@ def test_the_structure_without_reuse_predicts_the_same(name: str) -> None:
         for reuse in (True, False)
     ]  # fmt: skip
     assert torch.allclose(*said, atol=1e-5)
+
+
+def test_windows_are_laid_as_wished(portrait: Portrait, usual: torch.Tensor) -> None:
+    other = Wishes(laying=Laying(overlap=0, shift=2, beyond="clean"))
+    stage = small_stage(NAME, wishes=other, clip_frames=4)
+    assert stage.way.windows is not None
+    assert stage.way.windows.at(10, 1) == [[0, 1, 2, 3], [2, 3, 4, 5], [6, 7, 8, 9]]
+    found = joined(film(stage, NAME, portrait, 10))
+    assert found.shape == usual.shape
+    assert float((found - usual).abs().max()) > 1e-3
+    chapters = small_stage(NAME, wishes=other, clip_frames=4)
+    chapters.chapter = 4  # nothing is shared: chapters without overlap are films of their own
+    assert joined(film(chapters, NAME, portrait, 10)).shape == usual.shape
+    with pytest.raises(UserError, match="windows have 4 frames; give 0 to 3"):
+        small_stage(NAME, wishes=Wishes(laying=Laying(overlap=4)))
+    with pytest.raises(UserError, match="leave --shift and --beyond out"):
+        small_stage("hallo", wishes=Wishes(laying=Laying(shift=1, beyond="wrap")))
+
+
+def test_every_device_gets_a_compiled_denoiser() -> None:
+    """Compiling itself waits for the first call."""
+    made = Placement(devices=("cpu", "cpu"), compiled=True).denoisers(small_stage(NAME).denoiser)
+    assert all(each._compiled_call_impl is not None for each in made)
+    assert made[0] is not made[1]
 
 
 def test_bf16_stays_near(portrait: Portrait, usual: torch.Tensor) -> None:

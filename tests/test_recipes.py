@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_families import PoolCodec, randomised, small
+from test_full_generate import write_preset
+from test_video_shards import make_shard
 
 from emo2 import arguments
+from emo2.cli import main
+from emo2.data.film_takes import FilmTakes
 from emo2.errors import UserError
 from emo2.presets import PRESETS
 from emo2.recipes import RECIPES, Recipe, follow, prepared
@@ -112,6 +117,76 @@ def test_key_points_are_shifted_in_time_and_hands_are_not() -> None:
 def test_too_few_frames_are_refused() -> None:
     with pytest.raises(UserError, match="wants 16 frames in a row, the data have 6"):
         prepared(examples(frames=6), RECIPES["emo-video"], torch.Generator())
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of `full` at tiny width, with a codec and ears beside them."""
+    return write_preset(tmp_path_factory.mktemp("start"), "full")
+
+
+@pytest.mark.parametrize("name", ["emo-image", "emo-video"])
+def test_the_command_trains_a_recipe_on_the_studios_takes(
+    name: str, tmp_path: Path, start: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_shard(tmp_path / "sets" / "takes.safetensors", frames=7, kind="takes")
+    make_shard(tmp_path / "sets" / "poses" / "stills.safetensors", frames=2)
+    out = tmp_path / "run"
+    given = ["--data", str(tmp_path / "sets"), "--start", str(start), "--batch", "2", "--steps", "2"]
+    assert main(["train", name, "--out", str(out), *given]) == 0
+    assert "step 2  loss" in capsys.readouterr().out
+    before, after = load_file(start), load_file(out / "video.safetensors")
+    assert set(before) == set(after)
+    assert any(not torch.equal(before[n], after[n]) for n in before)
+    changed = "denoiser.down.0.0.spatial.audio_attention.to_k.weight"
+    assert torch.equal(before[changed], after[changed]) == (name == "emo-image")
+    assert main(["train", name, "--out", str(out), *given[:-1], "3", "--resume"]) == 0
+
+
+def test_takes_become_examples_with_all_that_belongs_to_their_frames(tmp_path: Path) -> None:
+    make_shard(tmp_path / "takes.safetensors", frames=6, kind="takes")
+
+    def hear(samples: torch.Tensor, rate: int, fps: float) -> torch.Tensor:
+        rows = round(len(samples) / rate * fps)
+        return torch.arange(float(rows)).view(-1, 1, 1).expand(-1, 2, 3)
+
+    takes = FilmTakes([tmp_path], people=3, frames=16, hear=hear)
+    assert takes.frames == 6
+    takes = FilmTakes([tmp_path], people=3, frames=4, hear=hear)
+    batch = takes.at(5)
+    assert batch.reference.shape == (3, 3, 64, 64)
+    assert batch.frames.shape == (3, 4, 3, 64, 64)
+    assert batch.maps is not None
+    assert batch.maps.shape == (3, 4, 7, 64, 64)
+    assert batch.confidence is not None
+    assert batch.confidence.shape == (3, 4, 2)
+    assert batch.speed is not None
+    assert batch.speed.shape == (3, 4)
+    assert batch.audio is not None
+    rows = batch.audio[:, :, 0, 0]
+    assert torch.equal(rows - rows[:, :1], torch.arange(4.0).expand(3, 4))  # consecutive frames
+    assert all(25 <= float(first) <= 27 for first in rows[:, 0])  # 1 s before the take's first frame
+    assert torch.equal(takes.at(5).frames, batch.frames)
+    assert not torch.equal(takes.at(6).frames, batch.frames)
+    quiet = FilmTakes([tmp_path], people=1, frames=1)
+    assert quiet.at(0).audio is None
+
+
+def test_what_a_recipe_lacks_is_said(
+    tmp_path: Path, start: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sentence(*more: str) -> str:
+        assert main(["train", "emo-video", "--out", str(tmp_path / "run"), *more]) == 2
+        return capsys.readouterr().err
+
+    assert "a recipe needs takes" in sentence()
+    data = ("--data", str(tmp_path / "sets"), "--start", str(start))
+    (tmp_path / "sets").mkdir()
+    assert "none of the shards are takes" in sentence(*data)
+    make_shard(tmp_path / "sets" / "stills.safetensors", frames=2)
+    assert "none of the shards are takes" in sentence(*data)
+    make_shard(tmp_path / "sets" / "stills.safetensors", frames=3, kind="takes")
+    assert "wants 4 before a clip of 12; give longer takes" in sentence(*data)
 
 
 def test_motion_frames_are_dropped_at_times_and_matter_otherwise() -> None:

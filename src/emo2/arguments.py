@@ -93,6 +93,9 @@ def latent_flags(group: argparse._ArgumentGroup) -> None:
     add("--dtype", choices=DTYPES, help="of the networks; default: bfloat16 on cuda, else float32")
     add("--offload", choices=("parts", "layers"), default="none", help="for small cards")
     add("--compile", action="store_true", help="torch.compile for the denoiser")
+    add("--overlap", type=whole, metavar="N", help="frames that neighbouring windows share")
+    add("--shift", type=whole, metavar="N", help="frames by which windows move at each step")
+    add("--beyond", choices=("wrap", "mirror", "clean"), help="windows at the film's end")
 
 
 def bench_flags(parser: argparse.ArgumentParser) -> None:

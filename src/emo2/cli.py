@@ -360,7 +360,7 @@ def run_train(parsed: argparse.Namespace) -> int:
     from emo2.recipes import train_by
 
     for step in train_by(vars(parsed)):
-        if not parsed.quiet and step.index % 50 == 0:
+        if not parsed.quiet and (step.index % 50 == 0 or step.index == parsed.steps):
             print(f"step {step.index}  loss {step.loss:.4f}", flush=True)
     return 0
 

@@ -225,8 +225,8 @@ def load(
         return _load_over_latents(str(preset), path, _placed(setup or Setup(), device))
     if setup is not None and setup != Setup():
         raise UserError(
-            f"guidance, solver, face embedding, LoRA, off-load, numbers and tiny decoder belong to presets over "
-            f"Stable Diffusion's latents; {preset} has none of them"
+            f"guidance, solver, windows, face embedding, LoRA, off-load, numbers and tiny decoder belong to presets "
+            f"over Stable Diffusion's latents; {preset} has none of them"
         )
     place = device_of(device)
     found = {
@@ -324,6 +324,8 @@ def device_of(name: str) -> torch.device:
         raise UserError(f"unknown device {name!r}; give cpu or cuda") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("this machine has no CUDA device that torch can use; leave --device out")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"this machine has no {name}; give cuda:0 to cuda:{torch.cuda.device_count() - 1}")
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device {name!r} is not supported; give cpu or cuda")
     return device

@@ -25,7 +25,7 @@ from emo2.presets import PRESETS
 from emo2.speech import load_encoder
 from emo2.train import BatchAt, Step, TrainOptions, train, train_part
 from emo2.video.film_examples import FilmExamples
-from emo2.video.latent_load import read_stage
+from emo2.video.latent_load import beside, read_stage
 from emo2.video.latent_stage import LatentStage
 from emo2.video.sd_vae import load_vae
 
@@ -119,8 +119,9 @@ def train_recipe(
         log.warning("no --start: the networks begin at random; give weights to go on from")
     else:
         stage, config, _ = read_stage(start)
-    stage.use(load_vae(config.video.codec).to(options.device))
-    hear = listener(load_encoder(config.speech)) if recipe.hears else None
+    vae, ears = (None if start is None else beside(start, name) for name in ("vae", "speech"))
+    stage.use(load_vae(config.video.codec, vae).to(options.device))
+    hear = listener(load_encoder(config.speech, ears)) if recipe.hears else None
     takes = FilmTakes(
         sorted({p.parent for p in Path(data).rglob("*.safetensors")}),
         people=batch or recipe.batch,
@@ -129,6 +130,11 @@ def train_recipe(
         hear=hear,
     )
     missing = recipe.motion_frames + recipe.frames - takes.frames
+    if missing >= recipe.frames:
+        raise UserError(
+            f"takes have {takes.frames} frames, but {name} wants {recipe.motion_frames} before a clip of "
+            f"{recipe.frames}; give longer takes"
+        )
     if missing > 0:
         text = "takes have %d frames: clips are %d shorter than the recipe's"
         log.warning(text, takes.frames, missing)

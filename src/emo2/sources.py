@@ -6,6 +6,7 @@ Their pickled files are read with `weights_only`, so no code in them runs.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from dataclasses import dataclass
@@ -170,6 +171,25 @@ def require(name: str, folder: Path | None = None) -> Path:
                 f"{source.repository} into {folder}"
             )
     return folder
+
+
+def read_folder(
+    name: str, folder: Path, files: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A network's folder as `emo2 download NAME` makes it: its config.json, and the tensors of the first of `files`."""
+    file = next((folder / f for f in files if (folder / f).is_file()), None)
+    if file is None or not (folder / "config.json").is_file():
+        require(name, folder)  # says which file is missing and how to get it
+        raise UserError(
+            f"{folder} has no config.json and {' or '.join(files)}; give a whole folder"
+        )
+    try:
+        shape = dict(json.loads((folder / "config.json").read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'config.json'} is damaged ({error}); fetch the folder again"
+        ) from error
+    return shape, tensors_in(read_tensors(file))
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

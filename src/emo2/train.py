@@ -218,6 +218,8 @@ class _Run:
             self.names, self.parameters, self.averages, strict=True
         ):
             average.copy_(averages[name])
+            if f"step.{name}" not in tensors:
+                continue  # nothing has asked anything of it so far: the reference network's last layer
             self.optimiser.state[parameter] = {
                 key: tensors[f"{key}.{name}"].to("cpu" if key == "step" else parameter.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")

@@ -44,6 +44,7 @@ class Found:
 def convert(source: Path, output: Path, *, family: str = "", variant: str = "") -> Found:
     """Write what lies in `source` (a folder, or a file that holds a whole family) as one file of ours."""
     found = open_source(source, family=family, variant=variant)
+    _require_variant(found, source, variant)
     shapes = {m: {n: t.shape for n, t in tensors.items()} for m, tensors in found.modules.items()}
     preset = PRESETS.get(found.layout.name, ANIMATEDIFF)
     video = _config(found, preset.video, shapes)
@@ -194,6 +195,16 @@ def _file(folder: Path, stem: str, variant: str) -> Path | None:
     return None
 
 
+def _require_variant(found: Found, source: Path, variant: str) -> None:
+    """Plain weights must not pass for accelerated ones."""
+    ending = f"_{variant}"
+    if variant and not any(path.name.split(".")[0].endswith(ending) for path in found.files):
+        raise UserError(
+            f"{source} holds no file of {found.layout.name} whose name ends in {ending}; "
+            "leave --variant out, or fetch those files"
+        )
+
+
 def _all_there(layout: Layout, folder: Path, variant: str) -> bool:
     stems = set(layout.modules.values())
     if stems != {BASE}:
@@ -206,15 +217,24 @@ def _all_there(layout: Layout, folder: Path, variant: str) -> bool:
 def _nothing_found(folder: Path, layouts: Sequence[Layout], variant: str) -> str:
     """What is missing of the family that is nearest to what is there."""
 
+    def needed(layout: Layout) -> tuple[str, ...]:
+        stems = tuple(dict.fromkeys(layout.modules.values()))
+        return (*layout.merged, BASE) if stems == (BASE,) else stems
+
     def missing(layout: Layout) -> list[str]:
-        return [s for s in layout.modules.values() if not _file(folder, s, variant)]
+        return [s for s in needed(layout) if not _file(folder, s, variant)]
 
     nearest = min(layouts, key=lambda layout: len(missing(layout)), default=None)
-    if nearest is None or len(missing(nearest)) == len(nearest.modules):
+    if nearest is None or len(missing(nearest)) == len(needed(nearest)):
         return f"{folder} holds no published weights that emo2 knows; it knows {', '.join(LAYOUTS)}"
+    stem = missing(nearest)[0]
+    others = sorted(
+        {p.name.split(".")[0].removeprefix(f"{stem}_") for p in folder.rglob(f"{stem}_*")}
+    )
+    hint = f", or take --variant {' or '.join(others)}" if others and not variant else ""
     return (
         f"{folder} lacks {', '.join(missing(nearest))} of {nearest.name} "
-        f"(endings {', '.join(foreign.ENDINGS)}); fetch the missing files"
+        f"(endings {', '.join(foreign.ENDINGS)}); fetch the missing files{hint}"
     )
 
 

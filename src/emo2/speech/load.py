@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from emo2 import weights
 from emo2.config import Config, SpeechConfig
 from emo2.errors import UserError
-from emo2.sources import SOURCES, folder_of, read_tensors, require, tensors_in
+from emo2.sources import SOURCES, folder_of, read_folder, read_tensors, require, tensors_in
 from emo2.speech.mel import SpeechEncoder
 from emo2.speech.wav2vec2 import Wav2Vec2Encoder
 from emo2.speech.whisper import WhisperEncoder
@@ -96,20 +96,7 @@ def build_network(kind: str, shape: Mapping[str, Any]) -> nn.Module:
 
 
 def _from_folder(kind: str, folder: Path) -> tuple[nn.Module, dict[str, Tensor]]:
-    names = ("model.safetensors", "pytorch_model.bin")
-    file = next((folder / n for n in names if (folder / n).is_file()), None)
-    if file is None or not (folder / "config.json").is_file():
-        # `require` says which file is missing and how to get it.
-        require(kind, folder)
-        raise UserError(
-            f"{folder} has no config.json and {' or '.join(names)}; give a whole folder"
-        )
-    try:
-        shape = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise UserError(
-            f"{folder / 'config.json'} is damaged ({error}); fetch the folder again"
-        ) from error
+    shape, tensors = read_folder(kind, folder, ("model.safetensors", "pytorch_model.bin"))
     found = shape.get("model_type")
     if found != kind:
         raise UserError(
@@ -117,7 +104,7 @@ def _from_folder(kind: str, folder: Path) -> tuple[nn.Module, dict[str, Tensor]]
             f"give a folder like huggingface.co/{SOURCES[kind].repository}"
         )
     network = build_network(kind, shape)
-    return network, _named(kind, tensors_in(read_tensors(file)), network)
+    return network, _named(kind, tensors, network)
 
 
 def _from_file(kind: str, file: Path) -> tuple[nn.Module, dict[str, Tensor]]:

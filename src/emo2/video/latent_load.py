@@ -23,6 +23,7 @@ from emo2.video.face_regions import EMBEDDING, read_embedding
 from emo2.video.latent_stage import LatentStage, Wishes
 from emo2.video.placement import Placement
 from emo2.video.sd_vae import load_vae
+from emo2.video.windows import Laying
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Setup:
     lora: Path | None = None
     """Low-rank weights added to the denoiser's (few-step distillations)."""
     tiny_decoder: bool = False
+    laying: Laying = field(default_factory=Laying)
 
 
 def setup_of(words: Mapping[str, Any]) -> Setup:
@@ -55,6 +57,7 @@ def setup_of(words: Mapping[str, Any]) -> Setup:
         lora=words["lora"],
         embedding=words["face_embedding"],
         tiny_decoder=words["tiny_decoder"],
+        laying=Laying(overlap=words["overlap"], shift=words["shift"], beyond=words["beyond"]),
     )
 
 
@@ -80,16 +83,18 @@ def furnish(stage: LatentStage, config: Config, path: Path, setup: Setup) -> Ear
         embedding = read_embedding(setup.embedding, config.video.face_tokens.inputs or EMBEDDING)
     codec = load_vae(
         config.video.codec,
-        _beside(path, "vae"),
+        beside(path, "vae"),
         tiny=folder_of("tiny-vae") if setup.tiny_decoder else None,
         tiled=setup.placement.offload != "none",
     )
-    wishes = Wishes(guidance=setup.guidance, solver=setup.solver, embedding=embedding)
+    wishes = Wishes(
+        guidance=setup.guidance, solver=setup.solver, embedding=embedding, laying=setup.laying
+    )
     stage.use(codec, placement=setup.placement, wishes=wishes)
-    return load_encoder(config.speech, _beside(path, "speech"))
+    return load_encoder(config.speech, beside(path, "speech"))
 
 
-def _beside(path: Path, name: str) -> Path | None:
+def beside(path: Path, name: str) -> Path | None:
     """A folder or file of that name beside the weights; None: the downloads'."""
     found = [p for p in (path.parent / name, path.parent / f"{name}.safetensors") if p.exists()]
     return found[0] if found else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -38,6 +38,7 @@ from emo2.video.latent_training import choose, denoising_loss
 from emo2.video.network import LatentLook, VideoNetwork
 from emo2.video.placement import Placement, decoded_ahead, one_at_a_time
 from emo2.video.script import dequantise, quantise
+from emo2.video.windows import Laying
 
 SIDE = 64
 """A film's sides are multiples of this: eight pixels a latent cell, three halvings of the grid."""
@@ -65,6 +66,8 @@ class Wishes:
     speed: float = 1.0
     embedding: Float[Tensor, "1 e"] | None = None
     """Of the face, for families that want one."""
+    laying: Laying = field(default_factory=Laying)
+    """Of the windows, for families that work in them."""
 
 
 class LatentStage(VideoNetwork):
@@ -94,12 +97,13 @@ class LatentStage(VideoNetwork):
         """Take a codec, a place to run and the user's wishes."""
         self._codec = [codec]
         self.wishes = wishes or self.wishes
+        windows = self.wishes.laying.of(self.way.windows, self.config.family)
+        self.way = replace(self.way, windows=windows)
         if placement is not None:
             self.placement = placement
             placement.settle(self)
             if isinstance(codec, nn.Module):
                 placement.settle(codec)
-            placement.compile(self.denoiser)
             self._denoisers = placement.denoisers(self.denoiser)
         return self
 
@@ -251,7 +255,7 @@ class LatentStage(VideoNetwork):
             if ahead is None:
                 told.motion.forget(first - self.way.windows.overlap)
                 ahead = self._chapter(told, descent, first, known)
-                known = ahead[:, -self.way.windows.overlap :].clone()
+                known = ahead[:, ahead.shape[1] - self.way.windows.overlap :].clone()
             assert known is not None
             with self._decoding():
                 parts = ahead.split(self.config.clip_frames, dim=1)

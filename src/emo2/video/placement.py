@@ -32,7 +32,7 @@ class Placement:
     offload: Offload = "none"
     channels_last: bool = False
     compiled: bool = False
-    """The denoiser's forward pass through torch.compile, whole; CUDA graphs where there is CUDA."""
+    """The denoiser's forward pass through torch.compile, whole; CUDA graphs where there is one CUDA device."""
     reuse: bool = True
     """False: the structure of the originals, for comparison: the reference's keys and values projected for every frame
     and step, both halves of guidance always, the unconditional half attending to the reference for nothing."""
@@ -76,14 +76,20 @@ class Placement:
                 module.to(self.home)
 
     def denoisers(self, denoiser: nn.Module) -> list[nn.Module]:
-        """One a device, the first being the one given."""
+        """One a device, the first being the one given; compiled where that is wanted."""
         copies = [copy.deepcopy(denoiser).to(device) for device in self.devices[1:]]
-        return [denoiser, *copies]
+        found = [denoiser, *copies]
+        for each in found:  # after copying: a copy of a compiled module is a plain one
+            self.compile(each)
+        return found
 
     def compile(self, denoiser: nn.Module) -> None:
         """Let every later call run compiled; a part that cannot be is an error, not a slow surprise."""
         if self.compiled:
-            mode = "max-autotune" if self.device.type == "cuda" else "default"
+            mode = "default"
+            if self.device.type == "cuda":  # graphs belong to the thread that recorded them
+                graphs = len(self.devices) == 1
+                mode = "max-autotune" if graphs else "max-autotune-no-cudagraphs"
             denoiser.compile(fullgraph=True, mode=mode)
 
 

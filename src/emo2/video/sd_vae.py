@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from emo2 import weights
 from emo2.config import CodecConfig, Config
 from emo2.errors import UserError
-from emo2.sources import read_tensors, require, tensors_in
+from emo2.sources import read_folder, read_tensors, require, tensors_in
 
 PART = "vae"
 """Name of the part in a safetensors file of ours."""
@@ -193,24 +193,14 @@ def build_vae(shape: Mapping[str, Any], kind: str = "AutoencoderKL") -> nn.Modul
 
 
 def _from_folder(folder: Path, kind: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-    file = next((folder / n for n in names if (folder / n).is_file()), None)
-    if file is None or not (folder / "config.json").is_file():
-        require("vae" if kind == "AutoencoderKL" else "tiny-vae", folder)
-        raise UserError(
-            f"{folder} has no config.json and {' or '.join(names)}; give a whole folder"
-        )
-    try:
-        shape = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise UserError(
-            f"{folder / 'config.json'} is damaged ({error}); fetch the folder again"
-        ) from error
+    name = "vae" if kind == "AutoencoderKL" else "tiny-vae"
+    files = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+    shape, tensors = read_folder(name, folder, files)
     if shape.get("_class_name", kind) != kind:
         raise UserError(
             f"{folder} holds {shape['_class_name']}, expected {kind}; give the other folder"
         )
-    return build_vae(shape, kind), tensors_in(read_tensors(file))
+    return build_vae(shape, kind), tensors
 
 
 _OTHERS = ("loss.", "model_ema.", "model.", "cond_stage_model.")

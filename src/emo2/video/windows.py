@@ -17,12 +17,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from emo2.errors import UserError
+
+Beyond = Literal["wrap", "mirror", "clean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class Windows:
     """Frames that neighbours share."""
     shift: int = 0
     """Frames by which every window moves on at each denoising step, so that seams do not stay in one place."""
-    beyond: Literal["wrap", "mirror", "clean"] = "clean"
+    beyond: Beyond = "clean"
     """Where a window runs over the film's end: on at its beginning (first and last frames are then blended with
     each other), back from its end, or not at all: the last window is moved back until it fits.  Clean is better
     for a film that is no loop; the first two are what public checkpoints were sampled with."""
@@ -74,6 +78,31 @@ class Windows:
         last = max(frames - self.size, 0)
         starts = sorted({0, *range(first, last, self.size - self.overlap), last})
         return [list(range(s, min(s + self.size, frames))) for s in starts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laying:
+    """What a user may change of a family's windows; None: the family's own."""
+
+    overlap: int | None = None
+    shift: int | None = None
+    beyond: Beyond | None = None
+
+    def of(self, windows: Windows | None, family: str) -> Windows | None:
+        """The family's windows, laid as wished."""
+        wished = {name: value for name, value in asdict(self).items() if value is not None}
+        if not wished:
+            return windows
+        if windows is None:
+            raise UserError(
+                f"{family} makes clip after clip, without windows; leave --{' and --'.join(wished)} out"
+            )
+        if wished.get("overlap", 0) >= windows.size:
+            raise UserError(
+                f"found --overlap {self.overlap}, but {family}'s windows have {windows.size} frames; "
+                f"give 0 to {windows.size - 1}"
+            )
+        return replace(windows, **wished)
 
 
 class Blend:
