@@ -48,7 +48,9 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
         f"{args.preset}, widths {args.widths}, {args.size} px, {args.frames} frames, {args.dtype}\n"
     )
-    print("| ours | guidance | evaluations a step | reuse s | no reuse s | ratio | largest difference |")
+    print(
+        "| ours | guidance | evaluations a step | reuse s | no reuse s | ratio | largest difference |"
+    )
     print("|---|--:|--:|--:|--:|--:|--:|")
     compiled = copy.deepcopy(network)
     Placement(devices=(args.device,), compiled=args.compile).compile(compiled.denoiser)

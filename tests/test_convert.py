@@ -214,6 +214,10 @@ def test_the_wrong_family_is_said(
     out = str(tmp_path / "ours.safetensors")
     said = sentence(capsys, str(published), "-o", out, "--family", "musepose")
     assert "lacks pose_guider of musepose" in said
+    assert "it looks like echomimic-v2" in said
+    said = sentence(capsys, str(published), "-o", out, "--family", "hallo")
+    assert "has no net of hallo" in said
+    assert "it looks like echomimic-v2" in said
     shutil.copy(published / "pose_encoder.pth", published / "pose_guider.pth")
     said = sentence(capsys, str(published), "-o", out, "--family", "animateanyone")
     assert "missing key" in said

@@ -160,9 +160,9 @@ def test_a_folder_that_was_fetched_once_is_checked_when_it_is_carried_on(
     assert run("wav2vec2", "--from", local, "--yes", "-o", first) == 0
     (first / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"?")
     assert run("wav2vec2", "--from", first, "--yes", "-o", second) == 2
-    assert (
-        "model.safetensors is not what facebook/wav2vec2-base-960h says" in capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert "model.safetensors is not what facebook/wav2vec2-base-960h says" in error
+    assert "delete checksums.json beside it" in error
     assert not (second / "model.safetensors").exists()
     (first / "model.safetensors").write_bytes(WEIGHTS)
     assert run("wav2vec2", "--from", first, "--yes", "-o", second) == 0

@@ -103,11 +103,7 @@ def fetch(plan: Plan, *, bars: bool = False) -> Iterator[Event]:
             digests = _digests(part)
             if part.stat().st_size != file.size or not _agrees(file, digests):
                 part.unlink()
-                raise UserError(
-                    f"{file.name} is not what {plan.source.repository} says it is "
-                    f"(checksum {digests['sha256'][:12]}, expected {file.check or file.size}); "
-                    "it was thrown away: run the same command again"
-                )
+                raise UserError(_wrong(plan, file, digests["sha256"]))
             part.replace(target)
         noted[file.name] = {"sha256": digests["sha256"], "size": file.size}
         yield Event(kind="note", text=f"{file.name}: {_readable(file.size)}, {_said(file)}")
@@ -118,6 +114,17 @@ def fetch(plan: Plan, *, bars: bool = False) -> Iterator[Event]:
     shutil.rmtree(plan.folder / _STAGING, ignore_errors=True)
     yield Event(kind="progress", stage="files", done=len(plan.files), total=len(plan.files))
     yield Event(kind="done", text=f"{plan.name} is in {plan.folder}", path=plan.folder)
+
+
+def _wrong(plan: Plan, file: File, found: str) -> str:
+    """What to do about a file that is not what it should be."""
+    advice = "it was thrown away: run the same command again"
+    if not plan.revision:
+        advice = f"fetch it again where there is a network, or delete {NOTES} beside it"
+    return (
+        f"{file.name} is not what {plan.source.repository} says it is (checksum {found[:12]}, "
+        f"expected {file.check or file.size}); {advice}"
+    )
 
 
 # ------------------------------------------------------------------------------------------ the hub

@@ -325,7 +325,9 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("this machine has no CUDA device that torch can use; leave --device out")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"this machine has no {name}; give cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+        raise UserError(
+            f"this machine has no {name}; give cuda:0 to cuda:{torch.cuda.device_count() - 1}"
+        )
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device {name!r} is not supported; give cpu or cuda")
     return device

@@ -123,7 +123,10 @@ def open_source(source: Path, *, family: str = "", variant: str = "") -> Found:
     separate = [layout for layout in wanted if not layout.single]
     present = [layout for layout in separate if _all_there(layout, source, variant)]
     if not present:
-        raise UserError(_nothing_found(source, separate, variant))
+        text = _nothing_found(source, separate, variant) if separate else _no_single(source, wanted)
+        others = [n for n, layout in LAYOUTS.items() if _all_there(layout, source, variant)]
+        looks = f"; it looks like {' or '.join(others)}" if family and others else ""
+        raise UserError(text + looks)
     opened = [_of_files(layout, source, variant) for layout in present]
     if family:
         return opened[0]
@@ -207,11 +210,22 @@ def _require_variant(found: Found, source: Path, variant: str) -> None:
 
 def _all_there(layout: Layout, folder: Path, variant: str) -> bool:
     stems = set(layout.modules.values())
+    if layout.single:
+        return foreign.find(folder, layout.single) is not None
     if stems != {BASE}:
         return all(_file(folder, stem, variant) for stem in stems)
     # The motion module is what tells it from a family's own base.
     merged = all(_file(folder, stem, variant) for stem in layout.merged)
     return merged and bool(_file(folder, BASE, variant) or _base(folder))
+
+
+def _no_single(folder: Path, layouts: Sequence[Layout]) -> str:
+    """What is missing of a family that is one file."""
+    (layout,) = layouts
+    return (
+        f"{folder} has no {layout.single} of {layout.name} (endings {', '.join(foreign.ENDINGS)}); "
+        "fetch it, or name another family"
+    )
 
 
 def _nothing_found(folder: Path, layouts: Sequence[Layout], variant: str) -> str:

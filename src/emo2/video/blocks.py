@@ -276,7 +276,12 @@ class TemporalBlock(nn.Module):
     ) -> Float[Tensor, "b f c h w"]:
         """`speed`: the code of frames f-m..f+m, joined."""
         batch, frames, _, height, _ = x.shape
-        y = self.norm(rearrange(x, "b f c h w -> (b f) c h w"))
+        y = rearrange(x, "b f c h w -> (b f) c h w")
+        if torch.is_grad_enabled() and not y.requires_grad:
+            y = (
+                y.contiguous()
+            )  # where nothing before learns, torch's norm crashes on channels last (2.13, CPU)
+        y = self.norm(y)
         y = rearrange(y, "(b f) c h w -> (b h w) f c", b=batch)
         before = 0
         if motion is not None:
