@@ -44,7 +44,6 @@ BatchAt = Callable[[int], Batch]
 Preview = Callable[[nn.Module, Path, int], None]
 """(stage with averaged weights, folder, step): writes what `sample` makes."""
 
-
 Finish = Callable[[nn.Module], None]
 """What is fitted rather than trained, on the averaged weights when training is over."""
 
@@ -218,11 +217,10 @@ class _Run:
             self.names, self.parameters, self.averages, strict=True
         ):
             average.copy_(averages[name])
-            if f"step.{name}" not in tensors:
-                continue  # nothing has asked anything of it so far: the reference network's last layer
             self.optimiser.state[parameter] = {
                 key: tensors[f"{key}.{name}"].to("cpu" if key == "step" else parameter.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in tensors  # the reference network's last layer never got a gradient
             }
         self.generator.set_state(tensors["generator"])
         log.info("resumed at step %d from %s", self.step, self.state_path)
