@@ -220,7 +220,7 @@ class _Run:
             self.optimiser.state[parameter] = {
                 key: tensors[f"{key}.{name}"].to("cpu" if key == "step" else parameter.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{key}.{name}" in tensors  # the reference network's last layer never got a gradient
+                if f"{key}.{name}" in tensors  # no gradient, no moments
             }
         self.generator.set_state(tensors["generator"])
         log.info("resumed at step %d from %s", self.step, self.state_path)
