@@ -159,14 +159,19 @@ def test_groups_of_a_set_are_as_diverse_as_their_like_and_frozen_ones_not_at_all
         return metric.rows(Clip(samples=(Track(motion),), truth=None, voice=None))
 
     long = [gesture(50 * 88, seed) for seed in (1, 2)]
-    rows = {"made": windows(long[0]), f"{TRUTH}0": windows(long[1])}
-    assert len(rows["made"]["windows"]) == 50
-    like = metric.conclude(metric, rows, 0)
-    still = metric.conclude(metric, {**rows, "made": windows(frozen(long[0]))}, 0)
+    made, true = windows(long[0])["windows"], windows(long[1])
+    assert len(made) == 50
+    items = {str(i): {"windows": made[i::10]} for i in range(10)}
+    held = windows(frozen(long[0]))["windows"]
+    like = metric.conclude(metric, {**items, f"{TRUTH}0": true}, 0)
+    still = metric.conclude(metric, {str(i): {"windows": held[i::10]} for i in range(10)}, 0)
     assert like is not None
     assert still is not None
     assert like.value == pytest.approx(like.control, rel=0.1)
+    assert like.ci is not None
+    assert like.ci[0] < like.value < like.ci[1] < 1.3 * like.value
     assert still.value == pytest.approx(0, abs=1e-6)
+    assert still.ci == pytest.approx((0, 0), abs=1e-6)
 
 
 def clicks(path: Path, times: np.ndarray, seconds: float) -> Path:

@@ -17,7 +17,15 @@ import pytest
 from emo2.errors import UserError
 from emo2.generate import Event
 from emo2.metrics.evaluation import evaluate
-from emo2.metrics.figures import Figure, Metric, Reading, bootstrap_mean, bootstrap_of, mean_figure
+from emo2.metrics.figures import (
+    Figure,
+    Metric,
+    Reading,
+    above_interval,
+    bootstrap_mean,
+    bootstrap_of,
+    mean_figure,
+)
 from emo2.metrics.inputs import Item, find_inputs, named_apart
 from emo2.metrics.measuring import Measured, read_all
 from emo2.metrics.report import Report, as_markdown, short, write_report
@@ -140,12 +148,12 @@ def measure(item: Item, log: Path) -> Measured:
     return read_all(item, item.generated[0], (LENGTH, SPREAD))
 
 
-def run(folder: Path, output: Path, log: Path, *, jobs: int = 1) -> list[Event]:
+def run(folder: Path, output: Path, log: Path, *, jobs: int = 1, seed: int = 0) -> list[Event]:
     inputs = find_inputs(folder, None, None, suffixes=(".txt",), what="text")
     measure_one = partial(measure, log=log)
     made = evaluate(
-        inputs, output, (LENGTH, SPREAD), measure_one, title="T", command="emo2 x", jobs=jobs
-    )
+        inputs, output, (LENGTH, SPREAD), measure_one, title="T", command="emo2 x", jobs=jobs, seed=seed
+    )  # fmt: skip
     return list(made)
 
 
@@ -185,6 +193,10 @@ def test_what_was_measured_is_kept_and_only_changes_are_measured(tmp_path: Path)
     assert not any("measured before" in e.text for e in first)
     found = json.loads((tmp_path / "report/report.json").read_text())["metrics"]
     assert found["length"]["value"] == found["spread"]["value"] == 4.0
+    run(tmp_path / "made", tmp_path / "report", tmp_path / "log", seed=1)
+    assert (
+        len((tmp_path / "log").read_text().split()) == 4
+    )  # another seed draws, it does not measure
 
 
 def measure_slowly(item: Item, log: Path) -> Measured:
@@ -271,6 +283,12 @@ def test_an_interval_of_a_distance_is_freed_of_what_repeats_add() -> None:
     low, high = bootstrap_of(off, 60) or (0, 0)
     assert low > off(np.arange(60))  # repeats took 0.37 away: reversed, the interval lies above
     assert high - low < 0.3
+
+
+def test_a_value_above_its_interval_is_said_to_be_bias() -> None:
+    assert above_interval(3.0, (1.0, 2.0)) != ()
+    assert above_interval(2.0, (1.0, 2.0)) == above_interval(0.5, (1.0, 2.0)) == ()
+    assert above_interval(3.0, None) == ()
 
 
 def test_weights_controls_and_missing_numbers_are_respected() -> None:

@@ -66,7 +66,7 @@ def compare(
         whole, metrics, measure = module.plan(inputs)
         measured: list[Measured] = yield from measure_all(
             whole.items, measure, folder=output / "measured" / name,
-            version=version_of(metrics, wishes.seed), jobs=wishes.jobs,
+            version=version_of(metrics), jobs=wishes.jobs,
         )  # fmt: skip
         new = [n for n in dict.fromkeys(n for m in measured for n in m.notes) if n not in notes]
         yield from (Event(kind="note", text=note) for note in new)

@@ -29,7 +29,7 @@ def evaluate(
         raise UserError(f"{output} is a file; give a folder for the report")
     yield from (Event(kind="note", text=note) for note in inputs.notes)
     measured: list[Measured] = yield from measure_all(
-        inputs.items, measure, folder=output, version=version_of(metrics, seed), jobs=jobs
+        inputs.items, measure, folder=output, version=version_of(metrics), jobs=jobs
     )
     notes = dict.fromkeys(inputs.notes)
     for item in measured:

@@ -132,6 +132,13 @@ def few_items(count: int) -> tuple[str, ...]:
     return ()
 
 
+def above_interval(value: float, ci: Interval | None) -> tuple[str, ...]:
+    """What to say of a distance that its own interval, freed of what few samples add, does not reach."""
+    if ci is None or value <= ci[1]:
+        return ()
+    return ("the value lies above its interval: that much is the bias of few samples",)
+
+
 def bootstrap_mean(
     values: Float[np.ndarray, " n"],
     weights: Float[np.ndarray, " n"] | None = None,

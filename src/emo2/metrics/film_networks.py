@@ -12,7 +12,15 @@ from torch import Tensor
 
 from emo2.media.watch import read_frames
 from emo2.metrics import picture_features
-from emo2.metrics.figures import Figure, Metric, Reading, Rows, bootstrap_of, few_items
+from emo2.metrics.figures import (
+    Figure,
+    Metric,
+    Reading,
+    Rows,
+    above_interval,
+    bootstrap_of,
+    few_items,
+)
 from emo2.metrics.film_loaded import LoadedFilm, sparse
 from emo2.metrics.film_reading import FPS
 from emo2.metrics.frechet import Moments, Redrawn, bias, distance, moments
@@ -85,8 +93,10 @@ def set_distance(metric: Metric, rows: Rows, seed: int) -> Figure | None:
         )
     if expected > _BIASED * abs(value):
         warnings.append(f"a sample of this size gives {expected:.3g} where there is no difference")
+    ci = _redrawn(made, of_true, seed)
+    warnings += above_interval(value, ci)
     return Figure(
-        name=metric.name, value=value, unit=metric.unit, n=counts[0], ci=_redrawn(made, of_true, seed),
+        name=metric.name, value=value, unit=metric.unit, n=counts[0], ci=ci,
         control=control, control_is=metric.control if control is not None else "", definition=metric.definition,
         better=metric.better, warnings=tuple(warnings),
         beside={"films": len(made), "true films": len(true), "true rows": counts[1], "bias to expect": expected},

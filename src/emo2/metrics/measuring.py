@@ -1,7 +1,7 @@
 """Measure many items: in several processes, and never one twice.
 
 Each item's readings are kept as a line of `items.jsonl` beside the report (its rows in `rows/KEY.npz`) as soon as
-they are known.  The key is made of the files' contents, the metrics' versions and the settings, so a second run
+they are known.  The key is made of the files' contents and the metrics' versions, so a second run
 measures only what is new or changed, wherever the files lie.
 """
 
@@ -94,9 +94,9 @@ def conclude(metrics: Sequence[Metric], measured: Sequence[Measured], seed: int)
     return figures
 
 
-def version_of(metrics: Sequence[Metric], *settings: object) -> str:
-    """Stands for the metrics and the settings in the keys of kept results."""
-    return repr(([(m.name, m.version) for m in metrics], settings))
+def version_of(metrics: Sequence[Metric]) -> str:
+    """Stands for the metrics in the keys of kept results; the seed draws intervals alone, readings do not hang on it."""
+    return repr([(m.name, m.version) for m in metrics])
 
 
 def _run(

@@ -13,7 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emo2.metrics import frechet
-from emo2.metrics.figures import Figure, Metric, Rows, bootstrap_of, few_items
+from emo2.metrics.figures import (
+    DRAWS,
+    LEVEL,
+    Figure,
+    Metric,
+    Rows,
+    above_interval,
+    bootstrap_of,
+    few_items,
+)
 from emo2.metrics.motion_clips import RATE, TRUTH, Clip, Points
 from emo2.metrics.motion_encoder import codes_of
 from emo2.metrics.spread import GROUP, SPEED_BIN, grouped_diversity
@@ -22,6 +31,8 @@ _BINS = 240
 _WINDOW = 88
 """Frames of a window of `div_50` (DiffSHEG, SHOW)."""
 _DRAWS = 100
+_PAIRED = 300
+"""Windows whose pairs an interval of `div_50` is made of."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +137,10 @@ def frechet_figure(metric: Metric, rows: Rows, seed: int) -> Figure | None:
             f"small sample: two samples of one distribution of these sizes would be {expected:.3g} apart, if rows "
             "were independent (neighbouring ones are not, so more)"
         )
+    ci = bootstrap_of(off, len(made), seed=seed, draws=_DRAWS)
+    warnings += above_interval(value, ci)
     return Figure(
-        name=metric.name, value=value, unit=metric.unit, n=len(made),
-        ci=bootstrap_of(off, len(made), seed=seed, draws=_DRAWS),
+        name=metric.name, value=value, unit=metric.unit, n=len(made), ci=ci,
         control=control, control_is=metric.control, definition=metric.definition,
         better=metric.better, beside=beside, warnings=tuple(warnings),
     )  # fmt: skip
@@ -202,12 +214,39 @@ def grouped_figure(metric: Metric, rows: Rows, seed: int) -> Figure | None:
         values.append(grouped_diversity(windows, torch.Generator().manual_seed(seed)))
     if values[0] is None:
         return None
-    made = [n for n in rows if not n.startswith(TRUTH)]
+    made = [r["windows"] for n, r in rows.items() if not n.startswith(TRUTH)]
     return Figure(
         name=metric.name, value=values[0], unit=metric.unit, n=len(made), control=values[1],
         control_is=metric.control if values[1] is not None else "", definition=metric.definition,
-        better=metric.better, warnings=("no interval: groups mix the items",),
+        better=metric.better, warnings=few_items(len(made)), ci=_pairs_interval(made, values[0], seed),
     )  # fmt: skip
+
+
+def _pairs_interval(
+    made: Sequence[Float[np.ndarray, "_ n"]], value: float, seed: int
+) -> tuple[float, float] | None:
+    """Items drawn anew.  Random groups only estimate the mean over all pairs, so pairs are weighed; copies make none."""
+    if len(made) < 2:
+        return None
+    most = max(2, _PAIRED // len(made))
+    some = [torch.from_numpy(w[:: -(-len(w) // most)]) for w in made]
+    flat = torch.cat(some)
+    owner = torch.repeat_interleave(torch.arange(len(some)), torch.tensor([len(w) for w in some]))
+    own = torch.nn.functional.one_hot(owner).double()
+    apart = (torch.cdist(flat, flat, p=1) / flat.shape[1]).double()
+    sums = (own.T @ apart @ own).numpy()
+    pairs = (own.T @ (1 - torch.eye(len(flat)).double()) @ own).numpy()
+    start = float(sums.sum() / pairs.sum())
+
+    def gap(chosen: np.ndarray) -> float:
+        times = np.bincount(chosen, minlength=len(some))
+        counted = float(times @ pairs @ times)
+        return float(times @ sums @ times) / counted - start if counted else 0.0
+
+    rng = np.random.default_rng(seed)
+    gaps = [gap(rng.integers(0, len(some), len(some))) for _ in range(DRAWS)]
+    low, high = np.quantile(gaps, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return max(0.0, value + float(low)), value + float(high)
 
 
 _HALVES = "one half of the truth against the other"
