@@ -348,6 +348,9 @@ def test_a_swapped_voice_fits_a_mouth_less(films: dict[str, Measured]) -> None:
         swapped = [replace(m, rows={name: {**m.rows[name], "voice": v}}) for m, v in zip(measured, (other, rows["voice"]), strict=True)]  # fmt: skip
         (wrong,) = conclude([metric], swapped, 0)
         assert figure.per_item["clean"] > 0.7
+        assert figure.control_is == "voices of the other films"
+        (alone,) = conclude([metric], measured[:1], 0)
+        assert alone.control_is == "its own voice, shifted in time"
         assert wrong.per_item["clean"] < figure.per_item["clean"] - 0.3
 
 

@@ -71,19 +71,23 @@ def _mouth_voice(is_quick: bool) -> Callable[[Metric, Rows, int], Figure | None]
     def conclude(metric: Metric, rows: Rows, seed: int) -> Figure | None:
         signals = {name: _signals(r["mouth"], r["voice"], is_quick) for name, r in rows.items()}
         names = list(signals)
-        readings = {}
+        readings, with_others = {}, []
         for index, name in enumerate(names):
             mouth, voice = signals[name]
             others = [names[(index + k) % len(names)] for k in range(1, min(_SWAPS, len(names) - 1) + 1)]  # fmt: skip
             swapped = [near_correlation(mouth, signals[o][1]) for o in others if _fits(mouth, signals[o][1])]  # fmt: skip
             shifted = shifted_correlation(mouth, voice)
+            with_others.append(bool(swapped))
             readings[name] = Reading(
                 value=near_correlation(mouth, voice),
                 control=float(np.mean(swapped)) if swapped else shifted,
                 weight=float(len(mouth)),
                 beside={"voice shifted": shifted},
             )
-        return mean_figure(metric, readings, seed)
+        figure = mean_figure(metric, readings, seed)
+        if figure is None or any(with_others) != all(with_others):
+            return figure
+        return replace(figure, control_is=_OTHERS if with_others[0] else _OWN_SHIFTED)
 
     return conclude
 
@@ -243,7 +247,9 @@ def _tearing(film: FilmReading) -> Reading | None:
 _STILL = "the truth's first frame, held"
 _TRUTH = "the same of the truth"
 _HALVES = "interleaved halves of the same film"
-_SWAPPED = "voices of the other films (a single film: its own, shifted)"
+_OTHERS = "voices of the other films"
+_OWN_SHIFTED = "its own voice, shifted in time"
+_SWAPPED = f"{_OTHERS}; where there is none, {_OWN_SHIFTED}"
 
 OWN: tuple[Metric, ...] = (
     Metric(
