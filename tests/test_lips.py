@@ -10,9 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from emo2.pipeline import Models
 from emo2.portrait.lips import find_lips
 from emo2.signals import Portrait
 from emo2.video.lips_together import lips_together
+from emo2.video.mouth_inside import LOWER_SINK, inside_of, mouth_inside
+from emo2.video.own_teeth import teeth_of
+from emo2.video.stage import VideoStage
 
 SIDE, EYES, MOUTH = 300, 90.0, 190.0
 UNIT = MOUTH - EYES
@@ -77,29 +81,29 @@ def test_the_edges_of_open_lips_are_found_within_a_pixel(gap: float) -> None:
 @pytest.mark.parametrize(("gap", "inside"), [(9.0, TEETH), (16.0, TEETH), (18.0, DARK)])
 def test_lips_that_are_apart_meet(gap: float, inside: tuple, turned: float) -> None:
     portrait = drawn(gap, inside, turned)
-    closed = lips_together(portrait)
+    closed, _ = lips_together(portrait)
     assert looks_like(portrait.image, inside) > 200
     assert looks_like(closed.image, inside) == 0
     assert find_lips(closed) is None
 
 
 def test_lips_keep_their_colour_where_they_meet() -> None:
-    closed = lips_together(drawn(14.0)).image
+    closed = lips_together(drawn(14.0))[0].image
     column = (closed[:, 160:220, 150] + 1) / 2
     lip = torch.tensor(LIP)[:, None]
     near = (column - lip).abs().amax(0) < 0.12
     rows = near.nonzero().flatten() + 160
     assert int(rows.max() - rows.min()) > 20, "both lips are still there, as thick as they were"
     crease = int(column.sum(0)[rows.min() - 160 : rows.max() - 159].argmin() + rows.min())
-    assert abs(crease - MOUTH) < 4
+    assert abs(crease - (MOUTH - 3)) < 2
     assert float(column[:, crease - 160].mean()) > 0.3, "a soft line and no black one"
 
 
 def test_closed_lips_stay_as_they_are_to_the_bit() -> None:
     portrait = drawn(0.0)
-    assert lips_together(portrait) is portrait
+    assert lips_together(portrait)[0] is portrait
     narrow = drawn(3.0, DARK)
-    assert lips_together(narrow) is narrow
+    assert lips_together(narrow)[0] is narrow
 
 
 def test_lips_that_cannot_be_told_from_skin_leave_the_photo_alone() -> None:
@@ -108,20 +112,20 @@ def test_lips_that_cannot_be_told_from_skin_leave_the_photo_alone() -> None:
     noise = torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     for image in (grey, torch.zeros(3, SIDE, SIDE), noise.clamp(-1, 1)):
         unsure = Portrait(**{**vars(portrait), "image": image})
-        assert lips_together(unsure) is unsure
+        assert lips_together(unsure)[0] is unsure
 
 
 def test_points_that_are_no_face_leave_the_photo_alone() -> None:
     portrait = drawn(16.0)
     for points in (torch.zeros(68, 2), portrait.face_points - 400.0, portrait.face_points * 0.05):
         astray = Portrait(**{**vars(portrait), "face_points": points})
-        assert lips_together(astray) is astray
+        assert lips_together(astray)[0] is astray
 
 
 def test_nothing_but_the_mouth_moves_and_the_photo_given_is_not_touched() -> None:
     portrait = drawn(16.0)
     before = portrait.image.clone()
-    closed = lips_together(portrait)
+    closed, _ = lips_together(portrait)
     assert torch.equal(portrait.image, before)
     changed = (closed.image != before).any(0).nonzero()
     assert float(changed[:, 0].min()) >= 155, "above the nose nothing changes"
@@ -131,11 +135,54 @@ def test_nothing_but_the_mouth_moves_and_the_photo_given_is_not_touched() -> Non
 
 def test_points_go_with_the_lips() -> None:
     portrait = drawn(16.0)
-    points = lips_together(portrait).face_points
+    points = lips_together(portrait)[0].face_points
     inner = points[60:68]
     assert float(inner[:, 1].max() - inner[:, 1].min()) < 4.0
-    assert float(points[51, 1]) > float(portrait.face_points[51, 1]) + 3.0, (
+    assert float(points[51, 1]) > float(portrait.face_points[51, 1]) + 1.0, (
         "the upper lip came down"
     )
     assert float(points[57, 1]) < float(portrait.face_points[57, 1]) - 3.0, "the lower lip came up"
     assert torch.equal(points[:48], portrait.face_points[:48])
+
+
+def test_teeth_that_a_photo_shows_are_kept_in_their_place_and_colour() -> None:
+    portrait = drawn(22.0)
+    _, teeth = lips_together(portrait)
+    assert teeth is not None
+    places = np.array([[(140.0, MOUTH), (150.0, MOUTH + 4), (160.0, MOUTH - 4)]], np.float32)
+    assert teeth.at(places) == pytest.approx(np.broadcast_to((*TEETH, 1.0), (1, 3, 4)), abs=0.06)
+    beside = np.array([[(150.0, MOUTH + 14), (195.0, MOUTH)]], np.float32)
+    assert np.abs(teeth.at(beside)).max() < 0.05, "below the teeth and beside the mouth is nothing"
+
+
+def test_few_teeth_or_none_are_not_kept() -> None:
+    assert lips_together(drawn(9.0))[1] is None
+    dark = drawn(22.0, DARK)
+    lips = find_lips(dark)
+    assert lips is not None
+    assert teeth_of(dark, lips) is None
+
+
+def test_own_teeth_are_drawn_in_the_photos_own_light_and_the_lower_ones_stand_below_them() -> None:
+    window = torch.tensor([0.2, 0.1, 0.3]).view(3, 1, 1).expand(3, 96, 96)
+    own = np.zeros((64, 64, 4), np.float32)
+    own[20:36, 16:48] = (*TEETH, 1.0)
+    inside = inside_of(window, own)
+    spot = np.array([[(0.0, -0.1)]], np.float32)
+    assert (inside.draw(spot, 0.0)[0, 0] + 1) / 2 == pytest.approx(TEETH, abs=0.02)
+    assert inside.sink > LOWER_SINK
+    without = inside_of(window, None)
+    assert without.sink == LOWER_SINK
+    assert np.array_equal(without.upper, mouth_inside().upper)
+
+
+def test_stage_2_looks_at_the_closed_mouth_and_knows_its_teeth(small_models: Models) -> None:
+    portrait = drawn(22.0)
+    stage = small_models.video
+    assert isinstance(stage, VideoStage)
+    with torch.inference_mode():
+        look = stage.look(portrait)
+    assert looks_like(torch.from_numpy(look.composer.photo).permute(2, 0, 1), TEETH) == 0
+    mouth = look.views[-1].windows[0].inside
+    assert mouth is not None
+    assert not np.array_equal(mouth.upper, mouth_inside().upper)

@@ -240,10 +240,9 @@ def test_the_jaw_lowers_the_lower_teeth_and_not_the_upper_ones() -> None:
     inside = mouth_inside()
     rows = np.linspace(-0.6, 0.8, 141, dtype=np.float32)
     places = np.stack([np.zeros_like(rows), rows], -1)[:, None]
-    white = np.ones(3, np.float32)
 
     def teeth(jaw: float) -> np.ndarray:
-        light = inside.draw(places, jaw, white)[:, 0]
+        light = inside.draw(places, jaw)[:, 0]
         return rows[light.min(-1) > -0.2]
 
     shut, wide = teeth(0.1), teeth(0.7)

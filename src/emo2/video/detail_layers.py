@@ -24,10 +24,13 @@ from emo2.video.details import (
     to_view,
     window_weight,
 )
-from emo2.video.mouth_inside import mouth_inside, over, tint_of
+from emo2.video.mouth_inside import MouthInside, inside_of, over
+from emo2.video.own_teeth import OwnTeeth
 from emo2.video.views import View
 
 _JAW = FACE_ACTIONS.index("jawOpen")
+OWN_SIDE = 256
+"""Pixels a side of the layer of the photo's own teeth."""
 NO_PAINT = 0.02
 """Alpha below this is none."""
 
@@ -59,8 +62,8 @@ class DetailWindow:
     placement: Placement
     side: int
     look: WindowLook
-    tint: Float32[np.ndarray, "3"] | None = None
-    """Of the mouth's inside; None where there is none."""
+    inside: MouthInside | None = None
+    """What is seen in it where the lips are apart; None where there are no lips."""
 
     def make(self, field: Field, actions: Float[Tensor, "1 f 52"]) -> MadeWindow:
         """The window in some frames; `field`: the expectation with head and torso at rest."""
@@ -74,8 +77,8 @@ class DetailWindow:
             values=np.ascontiguousarray(values.permute(0, 2, 3, 1).cpu().numpy(), np.float32),
             centre=self.placement.centre[0].cpu().numpy(),
             axes=self.placement.axes[0].cpu().numpy(),
-            jaw=None if self.tint is None else actions[0, :, _JAW].cpu().numpy(),
-            tint=self.tint,
+            jaw=None if self.inside is None else actions[0, :, _JAW].cpu().numpy(),
+            inside=self.inside,
         )
 
 
@@ -90,7 +93,7 @@ class MadeWindow:
     """As in `Placement`."""
     jaw: Float32[np.ndarray, " f"] | None = None
     """Opening of the jaw, 0..1, where the window shows a mouth's inside."""
-    tint: Float32[np.ndarray, "3"] | None = None
+    inside: MouthInside | None = None
 
     def lay(
         self, number: int, view: View, carry: Float32[np.ndarray, "g g 2"], size: tuple[int, int]
@@ -107,17 +110,15 @@ class MadeWindow:
         ys = (np.arange(y0, y1, dtype=np.float32) + 0.5 - view.top) / view.side
         places = np.stack(np.meshgrid(xs, ys), axis=-1)
         places = places + _read(carry, places, cv2.BORDER_REPLICATE)
-        inside = (places - self.centre) @ np.linalg.inv(self.axes).T.astype(np.float32)
-        found = _read(self.values[number], (inside + 1.0) / 2.0, cv2.BORDER_CONSTANT)
+        spots = (places - self.centre) @ np.linalg.inv(self.axes).T.astype(np.float32)
+        found = _read(self.values[number], (spots + 1.0) / 2.0, cv2.BORDER_CONSTANT)
         flow = found[..., :2]
         # As in the composer: what hardly moves stays on its own pixels, and sharp.
         length = np.linalg.norm(flow, axis=-1, keepdims=True)
         flow = flow * np.clip(length / STILL - 0.5, 0.0, 1.0) * view.side
         alpha, paint = found[..., 3:4], found[..., 4:]
-        if self.jaw is not None and self.tint is not None:
-            inner = mouth_inside().draw(
-                inside.astype(np.float32), float(self.jaw[number]), self.tint
-            )
+        if self.jaw is not None and self.inside is not None:
+            inner = self.inside.draw(spots.astype(np.float32), float(self.jaw[number]))
             paint = over(paint, alpha, inner)
         return Laid(
             rows=slice(y0, y1),
@@ -145,23 +146,40 @@ def _read(
 
 
 def look_at_windows(
-    details: Details, image: Float[Tensor, "1 3 s s"], marks: Float[Tensor, "1 3 2"]
+    details: Details,
+    image: Float[Tensor, "1 3 s s"],
+    marks: Float[Tensor, "1 3 2"],
+    view: View,
+    teeth: OwnTeeth | None = None,
 ) -> tuple[DetailWindow, ...]:
-    """The windows of a view of the face."""
+    """The windows of a view of the face; `teeth`: those that the photo shows."""
     windows = []
     rows = zip(place_windows(marks), details.networks(), details.sides(), strict=True)
     for placement, network, side in rows:
         photo = cut_window(image, placement.places(side))
+        inside = None
+        if network is details.mouth:
+            inside = inside_of(photo[0], _own_layer(teeth, placement, view))
         windows.append(
             DetailWindow(
                 network=network,
                 placement=placement,
                 side=side,
                 look=network.look(photo),
-                tint=tint_of(photo[0]) if network is details.mouth else None,
+                inside=inside,
             )
         )
     return tuple(windows)
+
+
+def _own_layer(
+    teeth: OwnTeeth | None, placement: Placement, view: View
+) -> Float32[np.ndarray, "s s 4"] | None:
+    """The photo's teeth over the mouth's window."""
+    if teeth is None:
+        return None
+    places = placement.places(OWN_SIDE)[0].cpu().numpy() * view.side
+    return teeth.at(places + np.array([view.left, view.top], np.float32) - 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)

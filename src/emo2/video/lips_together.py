@@ -3,7 +3,7 @@
 LivePortrait normalises the lips of its source by a retargeting network (arXiv 2407.03168, section 3.3), so that
 actions start from closed lips whatever the photo does.  Here it is geometry: the inner edges that `portrait/lips.py`
 measured move to one line, the skin between nose and chin follows, and the teeth are gone.  The networks of the film
-then see a mouth as they know it best, and the face actions open it again.
+then see a mouth as they know it best, and the face actions open it again, over the photo's own teeth.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from emo2.portrait.lips import Lips, find_lips
 from emo2.signals import Portrait
+from emo2.video.own_teeth import OwnTeeth, teeth_of
 
-UPPER_SHARE = 0.55
+UPPER_SHARE = 0.3
 """Of a gap that the upper lip closes."""
 RIM, RIM_PIXELS = 0.006, 0.5
 """Eye-to-mouth distances, and pixels of the photo besides, by which edges are cut into the lips: none of the teeth stays."""
@@ -36,19 +37,23 @@ SHUT = 0.01
 """Gap under which lips are shut."""
 
 
-def lips_together(portrait: Portrait) -> Portrait:
-    """The portrait with closed lips, picture and points; as it is where its lips are not surely apart."""
+def lips_together(portrait: Portrait) -> tuple[Portrait, OwnTeeth | None]:
+    """The portrait with closed lips, picture and points, and the teeth that it showed.
+
+    The portrait as it is where its lips are not surely apart.
+    """
     lips = find_lips(portrait)
     if lips is None:
-        return portrait
+        return portrait, None
     closing = Closing.of(lips, portrait.face_points)
     image = portrait.image.permute(1, 2, 0).cpu().numpy().astype(np.float32, order="C")
     closing.close(image)
-    return replace(
+    closed = replace(
         portrait,
         image=torch.from_numpy(image).permute(2, 0, 1).to(portrait.image),
         face_points=closing.points(portrait.face_points),
     )
+    return closed, teeth_of(portrait, lips)
 
 
 @dataclass(frozen=True, kw_only=True)

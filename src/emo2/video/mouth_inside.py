@@ -7,7 +7,7 @@ details' networks say *where* the inside is seen; what is seen there is drawn, f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
@@ -25,6 +25,10 @@ USUAL_SKIN = (0.72, 0.55, 0.47)
 SKIN_SHARE = 0.5
 """How far teeth take the hue of the skin's light."""
 GAIN = (0.4, 1.1)
+OWN_CHANGE = (0.6, 1.1)
+"""How much a photo's own teeth may change the colour of the drawn ones."""
+SOLID = 0.9
+"""Cover of a layer from which its colour is its own."""
 SURE = (0.15, 0.5)
 """Alphas between which drawn teeth take over from painted colour."""
 SHADE = 0.45
@@ -39,19 +43,23 @@ LOWER_SINK = 0.05
 class MouthInside:
     """Premultiplied RGBA layers in the mouth window's coordinates, in [0, 1]."""
 
-    upper: Float32[np.ndarray, "s s 4"]
+    upper: Float32[np.ndarray, "t t 4"]
     lower: Float32[np.ndarray, "s s 4"]
     tongue: Float32[np.ndarray, "s s 4"]
     drop: float
     """Half sides by which the lower layers sink as the jaw opens by 1."""
     open: float
     """The jaw's opening when they were drawn."""
+    tint: Float32[np.ndarray, "3"]
+    """What the photo's light makes of them."""
+    sink: float = LOWER_SINK
+    """Half sides by which the lower layers stand deeper than the studio's."""
 
     def draw(
-        self, places: Float32[np.ndarray, "h w 2"], jaw: float, tint: Float32[np.ndarray, "3"]
+        self, places: Float32[np.ndarray, "h w 2"], jaw: float
     ) -> Float32[np.ndarray, "h w 3"]:
         """The inside at places of the window (-1..1), in [-1, 1], with the jaw open by 0..1."""
-        sunk = places - np.array([0.0, LOWER_SINK + self.drop * (jaw - self.open)], np.float32)
+        sunk = places - np.array([0.0, self.sink + self.drop * (jaw - self.open)], np.float32)
         light = np.broadcast_to(np.array(DARK, np.float32), (*places.shape[:2], 3))
         below, above = LOWER_LIGHT, 1.0
         for layer, at, share in (
@@ -61,7 +69,7 @@ class MouthInside:
         ):
             found = _fetch(layer, at)
             light = light * (1.0 - found[..., 3:]) + share * found[..., :3]
-        return np.clip(light * tint, 0.0, 1.0) * 2.0 - 1.0
+        return np.clip(light * self.tint, 0.0, 1.0) * 2.0 - 1.0
 
 
 def _fetch(layer: Float32[np.ndarray, "s s 4"], places: np.ndarray) -> Float32[np.ndarray, "h w 4"]:
@@ -74,11 +82,49 @@ def _fetch(layer: Float32[np.ndarray, "s s 4"], places: np.ndarray) -> Float32[n
 def mouth_inside() -> MouthInside:
     """The layers that ship with the package."""
     tensors = load_file(ASSETS / "mouth" / "inside.safetensors")
-    layers = {
-        name: np.ascontiguousarray(tensors[name].permute(1, 2, 0).numpy(), np.float32) / 255.0
+    upper, lower, tongue = (
+        np.ascontiguousarray(tensors[name].permute(1, 2, 0).numpy(), np.float32) / 255.0
         for name in ("upper", "lower", "tongue")
-    }
-    return MouthInside(**layers, drop=float(tensors["drop"]), open=float(tensors["open"]))
+    )
+    return MouthInside(
+        upper=upper,
+        lower=lower,
+        tongue=tongue,
+        drop=float(tensors["drop"]),
+        open=float(tensors["open"]),
+        tint=np.ones(3, np.float32),
+    )
+
+
+def inside_of(
+    window: Float[Tensor, "3 s s"], own: Float32[np.ndarray, "t t 4"] | None
+) -> MouthInside:
+    """The layers in the light of a photo's mouth window; `own`: the upper teeth that the photo shows, if any.
+
+    The lower teeth then take the own ones' colour, and stand as far below them as below the drawn ones.
+    """
+    inside, tint = mouth_inside(), tint_of(window)
+    if own is None or float(own[..., 3].max()) < SOLID:
+        return replace(inside, tint=tint)
+    upper = np.concatenate([own[..., :3] / tint, own[..., 3:]], axis=-1)
+    change = _colour(upper) / _colour(inside.upper)
+    change *= float(np.clip(change.mean(), *OWN_CHANGE)) / float(change.mean())
+    lower = inside.lower * np.append(change, 1.0).astype(np.float32)
+    sink = LOWER_SINK + max(_bottom(upper) - _bottom(inside.upper), 0.0)
+    return replace(inside, tint=tint, upper=upper, lower=lower, sink=sink)
+
+
+def _colour(layer: Float32[np.ndarray, "s s 4"]) -> Float32[np.ndarray, "3"]:
+    """The colour of a row's teeth: of the third of it that is bluest, gums being red."""
+    seen = layer[layer[..., 3] >= SOLID][:, :3]
+    return np.median(seen[seen[:, 2] >= np.percentile(seen[:, 2], 67)], axis=0)
+
+
+def _bottom(layer: Float32[np.ndarray, "s s 4"]) -> float:
+    """How far down a row of teeth reaches in the middle of the window, in half sides."""
+    side = len(layer)
+    middle = layer[:, round(0.45 * side) : round(0.55 * side), 3].mean(1)
+    return float(np.flatnonzero(middle > 0.5).max(initial=0)) * 2.0 / side - 1.0
 
 
 def tint_of(window: Float[Tensor, "3 s s"]) -> Float32[np.ndarray, "3"]:

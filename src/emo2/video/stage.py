@@ -20,11 +20,7 @@ from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
 from emo2.video.codec import Field, RelativeCodec
 from emo2.video.conditions import Features, FrameConditions, audio_tokens
-from emo2.video.detail_layers import (
-    CarriedWindow,
-    carried,
-    look_at_windows,
-)
+from emo2.video.detail_layers import CarriedWindow, carried, look_at_windows
 from emo2.video.detail_loss import detail_losses
 from emo2.video.details import Details
 from emo2.video.examples import (
@@ -115,7 +111,7 @@ class VideoStage(nn.Module):
 
     def look(self, portrait: Portrait) -> Look:
         """The portrait's views and what the reference network says of them; once per film."""
-        portrait = lips_together(portrait)
+        portrait, teeth = lips_together(portrait)
         looks = []
         views = choose_views(portrait)
         device = next(self.parameters()).device
@@ -127,7 +123,7 @@ class VideoStage(nn.Module):
             appearance = Appearance(features=features, output=seen.output)
             windows = ()
             if self.details is not None and view.kind == FACE_VIEW:
-                windows = look_at_windows(self.details, image, marks)
+                windows = look_at_windows(self.details, image, marks, view, teeth)
             looks.append(
                 ViewLook(
                     view=view, image=image, marks=marks, appearance=appearance, windows=windows
