@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,6 +27,8 @@ from emo2.signals import HAND_NUMBERS, Motion
 from emo2.speech import ROW_RATE, gain_of, level_counts, samples_for
 
 _PER_FILE = 64
+PERFORMANCES = "performances-*.safetensors"
+"""Names of their files, in a folder or in folders inside it."""
 _FASTEST = 1.35
 _SLOWEST = 0.72
 
@@ -44,6 +46,12 @@ class Performance:
     """Number of the phone that sounds; -1 unknown."""
     style: int
     """Place in `MotionConfig.styles`; -1 unknown."""
+    known: Bool[Tensor, "frames c"] | None = None
+    """Which numbers of the rows were measured (real film); None: all are true."""
+
+    def masked(self, known: Bool[Tensor, "frames c"]) -> Performance:
+        """The same with what is not known of it."""
+        return replace(self, known=known)
 
 
 def performance(
@@ -101,9 +109,16 @@ def _write(path: Path, items: Sequence[Performance]) -> Path:
             f"{i}.phones": item.phones.contiguous(),
             f"{i}.style": torch.tensor(item.style),
         }
+        if item.known is not None:
+            tensors[f"{i}.known"] = item.known.to(torch.uint8)
     temporary = path.with_suffix(".part")
     save_file(tensors, temporary, metadata={"count": str(len(items)), "format": "1"})
     return temporary.replace(path)
+
+
+def write_performance_file(path: Path, items: Sequence[Performance]) -> Path:
+    """One file of performances, whole or not at all; `PERFORMANCES` must find its name."""
+    return _write(path, items)
 
 
 def write_performances(
@@ -132,7 +147,7 @@ def write_performances(
 
 def load_performances(folder: Path, config: Config) -> list[Performance]:
     """All performances of a folder, in memory (an hour is about 150 MB)."""
-    paths = sorted(Path(folder).glob("performances-*.safetensors"))
+    paths = sorted(Path(folder).rglob(PERFORMANCES))
     if not paths:
         raise UserError(
             f"{folder} holds no performances-*.safetensors; make some with `emo2 studio`"
@@ -146,6 +161,8 @@ def load_performances(folder: Path, config: Config) -> list[Performance]:
                     n: file.get_tensor(f"{i}.{n}")
                     for n in ("samples", "rows", "visibility", "phones")
                 }
+                if f"{i}.known" in file.keys():  # noqa: SIM118
+                    parts["known"] = file.get_tensor(f"{i}.known").bool()
                 found.append(Performance(**parts, style=int(file.get_tensor(f"{i}.style"))))
     return [p for p in found if len(p.rows) >= config.motion.window // 2]
 

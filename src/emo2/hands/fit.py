@@ -145,11 +145,11 @@ def fit_hand(model: HandModel, sight: Sight) -> HandFit:
     with torch.inference_mode(False), torch.enable_grad():
         model, sight = _copied(model), _copied(sight)
         starts = _starts(model, sight)
-        fits, costs = _descend(model, sight, starts, _STEPS, None)
+        fits, costs = descend(model, sight, starts, _STEPS, None)
         if sight.inside is not None:
             mask = _Mask.of(sight)
             best = _different(fits, costs)
-            fits, costs = _descend(model, sight, _chosen(fits, best), _MASK_STEPS, mask)
+            fits, costs = descend(model, sight, _chosen(fits, best), _MASK_STEPS, mask)
     fit = _chosen(fits, costs.argmin()[None])
     fit = replace(fit, **{name: getattr(fit, name)[0].detach() for name in (*_FREE, "root")})
     return _judged(model, sight, fit)
@@ -255,7 +255,7 @@ def _length(sight: Sight) -> float:
     return max(seen, 0.8 * _HAND_M * sight.scale)
 
 
-def _descend(
+def descend(
     model: HandModel, sight: Sight, start: HandFit, steps: int, mask: _Mask | None
 ) -> tuple[HandFit, Float[Tensor, " b"]]:
     """Adam on all starts at once."""
