@@ -168,11 +168,11 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
 
 def test_missing_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no performances"):
-        next(train_part("motion", tmp_path, tmp_path / "out", steps=1, batch=1))
+        next(train_part("motion", tmp_path, tmp_path / "out", batch=1, options=QUICK))
     with pytest.raises(UserError, match="is no folder"):
-        next(train_part("motion", tmp_path / "none", tmp_path / "out", steps=1, batch=1))
+        next(train_part("motion", tmp_path / "none", tmp_path / "out", batch=1, options=QUICK))
     with pytest.raises(UserError, match="unknown part 'hair'"):
-        next(train_part("hair", tmp_path, tmp_path / "out", steps=1, batch=1))
+        next(train_part("hair", tmp_path, tmp_path / "out", batch=1, options=QUICK))
 
 
 # ---- windows ----

@@ -37,6 +37,11 @@ def amount(text: str) -> float:
     return _number(text, low=0.0, high=4.0)
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, low=0.0, high=1.0)
+
+
 def _number(text: str, *, low: float, high: float) -> float:
     try:
         value = float(text)
@@ -133,3 +138,16 @@ def studio_flags(parser: argparse.ArgumentParser) -> None:
     add("--voices", type=Path, metavar="DIR", help="real speech to align and perform")
     add("--labels", type=label_names, default=(), metavar="A,B",
         help=f"more labels: {', '.join(SHARD_LABELS)} (phases: takes only)")  # fmt: skip
+
+
+def convert_flags(parser: argparse.ArgumentParser) -> None:
+    """What `emo2 convert` understands."""
+    add = parser.add_argument
+    add(
+        "source", type=Path, nargs="?", metavar="SOURCE", help="folder of a family's files, or file"
+    )
+    add("-o", "--output", type=Path, metavar="FILE", help="file to write (with --to: a folder)")
+    add("--family", default="", metavar="NAME", help="which family; default: found by the keys")
+    add("--variant", default="", metavar="V", help="files with this ending: acc, pose, pose_acc")
+    add("--to", default="", metavar="NAME", help="write a file of ours as this family's files")
+    add("--verify", type=Path, metavar="DIR", help="run every golden vector of a folder")

@@ -22,13 +22,16 @@ from emo2.arguments import (
     Parser,
     amount,
     bench_flags,
+    convert_flags,
     count,
     latent_flags,
     positive,
+    share,
     size,
     studio_flags,
     whole,
 )
+from emo2.data.flags import data_flags
 from emo2.errors import UserError
 from emo2.evaluate import compare_flags, evaluate_flags
 from emo2.progress import show, show_facts
@@ -130,7 +133,8 @@ def build_parser() -> argparse.ArgumentParser:
         )
     )
     studio_flags(command("studio", run_studio, "render people who speak, with exact labels"))
-    _convert_flags(command("convert", run_convert, "public weights to one file of ours, and back"))
+    convert_flags(command("convert", run_convert, "public weights to one file of ours, and back"))
+    data_flags(command("data", run_data, "prepare real films to train on"))
     _train_flags(command("train", run_train, "train a part on the studio's shards"))
     evaluate_flags(command("evaluate", run_evaluate, "measure motions or films as the field does"))
     compare_flags(command("compare", run_compare, "measure several systems side by side"))
@@ -201,23 +205,12 @@ def _download_flags(parser: argparse.ArgumentParser) -> None:
     add("--yes", action="store_true", help="agree to the licence without being asked")
 
 
-def _convert_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "source", type=Path, nargs="?", metavar="SOURCE", help="folder of a family's files, or file"
-    )
-    add("-o", "--output", type=Path, metavar="FILE", help="file to write (with --to: a folder)")
-    add("--family", default="", metavar="NAME", help="which family; default: found by the keys")
-    add("--variant", default="", metavar="V", help="files with this ending: acc, pose, pose_acc")
-    add("--to", default="", metavar="NAME", help="write a file of ours as this family's files")
-    add("--verify", type=Path, metavar="DIR", help="run every golden vector of a folder")
-
-
 def _train_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("part", choices=(*PARTS, *RECIPES), help="a part of compact, or a recipe for full")
     add("--start", type=Path, metavar="FILE", help="converted weights a recipe begins with")
-    add("--data", type=Path, metavar="DIR", help="the studio's shards")
+    add("--data", type=Path, nargs="+", metavar="DIR", help="shards: the studio's, real film's")
+    add("--real-share", type=share, metavar="X", help="of what is drawn: from real film")
     add("--out", type=Path, required=True, metavar="DIR", help="checkpoints, previews, curves")
     add("--steps", type=count, default=10_000, metavar="N", help="optimiser steps")
     add("--batch", type=count, metavar="N", help="items a step; default: 32, a recipe's own")
@@ -353,6 +346,14 @@ def _verify(parsed: argparse.Namespace) -> int:
     if not parsed.quiet and not parsed.json:
         print(f"{sum(verdicts)} of {len(verdicts)} pass")
     return 0 if all(verdicts) else FAILED
+
+
+def run_data(parsed: argparse.Namespace) -> int:
+    """Real films become a training set."""
+    from emo2.data.flags import run_data as run
+
+    show(run(parsed), parsed)
+    return 0
 
 
 def run_train(parsed: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from emo2.config import Config
 from emo2.data.film_takes import FilmTakes
+from emo2.data.order import Given, folders_given, shard_folders
 from emo2.data.shards import listener
 from emo2.errors import UserError
 from emo2.presets import PRESETS
@@ -103,12 +104,13 @@ def follow(
 
 def train_recipe(
     name: str,
-    data: Path,
+    data: Given,
     out: Path,
     *,
     options: TrainOptions,
     start: Path | None = None,
     batch: int | None = None,
+    real_share: float | None = None,
 ) -> Iterator[Step]:
     """`emo2 train emo-...`: a recipe on the studio's takes, from the weights `start` or from nothing."""
     recipe = RECIPES[name]
@@ -123,11 +125,12 @@ def train_recipe(
     stage.use(load_vae(config.video.codec, vae).to(options.device))
     hear = listener(load_encoder(config.speech, ears)) if recipe.hears else None
     takes = FilmTakes(
-        sorted({p.parent for p in Path(data).rglob("*.safetensors")}),
+        shard_folders(folders_given(data)),
         people=batch or recipe.batch,
         frames=recipe.motion_frames + recipe.frames,
         seed=options.seed,
         hear=hear,
+        real_share=real_share,
     )
     missing = recipe.motion_frames + recipe.frames - takes.frames
     if missing >= recipe.frames:
@@ -145,17 +148,24 @@ def train_recipe(
 
 def train_by(words: Mapping[str, Any]) -> Iterator[Step]:
     """`emo2 train`, by its flags: a part of the compact preset, or a recipe for full."""
-    common = {name: words[name] for name in ("steps", "device", "seed", "resume")}
+    options = TrainOptions(**{name: words[name] for name in ("steps", "device", "seed", "resume")})
+    share = words["real_share"]
     if words["part"] not in RECIPES:
+        batch = words["batch"] or 32
         yield from train_part(
-            words["part"], words["data"], words["out"], batch=words["batch"] or 32, **common
+            words["part"],
+            words["data"],
+            words["out"],
+            batch=batch,
+            options=options,
+            real_share=share,
         )
         return
     if words["data"] is None:
         raise UserError("a recipe needs takes; give --data with what emo2 studio --kind takes made")
     yield from train_recipe(
         words["part"], words["data"], words["out"],
-        options=TrainOptions(**common), start=words["start"], batch=words["batch"],
+        options=options, start=words["start"], batch=words["batch"], real_share=share,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from emo2 import weights
 from emo2.config import Config
 from emo2.curve import LossCurve
+from emo2.data.order import Given, Order, folders_given
 from emo2.errors import UserError
 from emo2.presets import PRESETS
 
@@ -268,31 +269,26 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def train_part(
     part: str,
-    data: Path | None,
+    data: Given,
     out: Path,
     *,
-    steps: int,
     batch: int,
-    device: str = "cpu",
-    seed: int = 0,
-    resume: bool = False,
+    options: TrainOptions,
+    real_share: float | None = None,
 ) -> Iterator[Step]:
-    """`emo2 train`: a part of the compact preset on the studio's data."""
+    """`emo2 train`: a part of the compact preset on the studio's data, and on real film."""
     config = PRESETS["compact"]
     out = Path(out)
     if part not in _BUILDERS:
         raise UserError(f"unknown part {part!r}; give one of {', '.join(_BUILDERS)}")
-    if data is not None and not Path(data).is_dir():
-        raise UserError(f"{data} is no folder; give the folder that `emo2 studio` wrote")
-    torch.manual_seed(seed)  # first weights only: torch's initialisers take no generator
-    built = _BUILDERS[part](_Order(config=config, data=data, out=out, batch=batch, seed=seed))
-    options = TrainOptions(
-        steps=steps,
-        device=device,
-        seed=seed,
-        resume=resume,
-        preview_every=1000 if built.preview else 0,
-    )
+    torch.manual_seed(options.seed)  # first weights only: torch's initialisers take no generator
+    built = _BUILDERS[part](
+        Order(
+            config=config, data=folders_given(data), out=out, batch=batch, seed=options.seed,
+            real_share=real_share,
+        )
+    )  # fmt: skip
+    options = replace(options, preview_every=1000 if built.preview else 0)
     yield from train(
         built.stage,
         built.batch_at,
@@ -306,26 +302,6 @@ def train_part(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Order:
-    """What a part is to be trained on."""
-
-    config: Config
-    data: Path | None
-    out: Path
-    batch: int
-    seed: int
-
-    def folders(self) -> list[Path]:
-        """The shards' folders: `data` itself, or those in it that hold shards."""
-        if self.data is None:
-            raise UserError("training this part needs shards; give --data with a folder of them")
-        inside = sorted({p.parent for p in Path(self.data).rglob("*.safetensors")})
-        if not inside:
-            raise UserError(f"{self.data} holds no shards (*.safetensors); make some: emo2 studio")
-        return inside
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Built:
     stage: nn.Module
     batch_at: BatchAt
@@ -335,20 +311,26 @@ class _Built:
     finish: Finish | None = None
 
 
-def _motion_part(order: _Order) -> _Built:
+def _motion_part(order: Order) -> _Built:
     from emo2.data.motion_windows import MotionWindows, load_performances, write_performances
     from emo2.motion import SpeechMotion
 
-    folder = order.data
-    if folder is None:
+    folders = order.data
+    if not folders:
         folder = order.out / "performances"
+        folders = (folder,)
         if not folder.is_dir():
             log.info("no --data: the studio performs %d voices first", VOICES)
             write_performances(folder, order.config, first=0, count=VOICES)
-    performances = load_performances(folder, order.config)
+    performances = [p for f in folders for p in load_performances(f, order.config)]
     stage = SpeechMotion(order.config)
-    stage.motion.measure(torch.cat([p.rows for p in performances])[::5].float())
-    windows = MotionWindows(performances, order.config, batch=order.batch, seed=order.seed)
+    whole = [p.rows for p in performances if p.known is None]
+    if not whole:
+        raise UserError("real film alone does not tell all of a motion; add the studio's: --data")
+    stage.motion.measure(torch.cat(whole)[::5].float())
+    windows = MotionWindows(
+        performances, order.config, batch=order.batch, seed=order.seed, real_share=order.real_share
+    )
     return _Built(stage=stage, batch_at=windows.at, name="speech_motion", preview=_motion_preview)
 
 
@@ -367,13 +349,16 @@ def _motion_preview(stage: nn.Module, folder: Path, step: int) -> None:
     save(motion, folder / f"motion-{step:06d}.npz")
 
 
-def _video_part(order: _Order) -> _Built:
+def _video_part(order: Order) -> _Built:
     from emo2.data.shards import Draw, PeopleBatches, StillsAndTakes
     from emo2.video import VideoStage
 
-    batches = StillsAndTakes(order.folders(), order.config, people=order.batch, seed=order.seed)
+    folders, share = order.folders(), order.real_share
+    batches = StillsAndTakes(
+        folders, order.config, people=order.batch, seed=order.seed, real_share=share
+    )
     plain = Draw(people=order.batch, augment=False, half=True)
-    stills = PeopleBatches(order.folders(), plain, seed=order.seed)
+    stills = PeopleBatches(order.folders(real=False), plain, seed=order.seed)
 
     def fit_table(stage: nn.Module) -> None:
         assert isinstance(stage, VideoStage)
@@ -385,13 +370,13 @@ def _video_part(order: _Order) -> _Built:
     return _Built(stage=stage, batch_at=batches.at, name="video", finish=fit_table)
 
 
-def _finder_part(order: _Order) -> _Built:
+def _finder_part(order: Order) -> _Built:
     from emo2.portrait.data import FinderBatches
     from emo2.portrait.stage import PortraitFinder
 
     finder = order.config.finder
     sizes = (order.batch, order.batch, order.batch)
-    batches = FinderBatches(order.folders(), finder, seed=order.seed, sizes=sizes)
+    batches = FinderBatches(order.folders(real=False), finder, seed=order.seed, sizes=sizes)
     stage = PortraitFinder(finder)
     stage.measure(batches.faces())
     return _Built(stage=stage, batch_at=batches.at, name="finder")

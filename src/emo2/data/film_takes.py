@@ -24,18 +24,19 @@ class FilmTakes:
         frames: int,
         seed: int = 0,
         hear: Hear | None = None,
+        real_share: float | None = None,
     ) -> None:
         takes = [folder for folder in folders if holds_takes(folder)]
         if not takes:
             raise UserError(
                 "none of the shards are takes (frames in a row); make some: emo2 studio --kind takes"
             )
-        with safe_open(list_shards(takes)[0], framework="pt") as shard:
-            _, have, _, side, _ = shard.get_slice("frames").get_shape()
-        self.frames = min(frames, have)
-        """What a take holds, at most as many as wanted."""
+        shapes = [_shape(folder) for folder in takes]
+        side = shapes[0][3]
+        self.frames = min(frames, *(shape[1] for shape in shapes))
+        """What every take holds, at most as many as wanted."""
         draw = Draw(people=people, frames=self.frames, consecutive=True, maps=side)
-        self.batches = PeopleBatches(takes, draw, seed=seed, hear=hear)
+        self.batches = PeopleBatches(takes, draw, seed=seed, hear=hear, real_share=real_share)
 
     def at(self, number: int) -> FilmExamples:
         """Batch `number`."""
@@ -48,3 +49,9 @@ class FilmTakes:
             confidence=found.confidence,
             speed=head_speed(found.conditions),
         )
+
+
+def _shape(folder: Path) -> list[int]:
+    """People, frames, channels and size of a folder's first shard."""
+    with safe_open(list_shards([folder])[0], framework="pt") as shard:
+        return shard.get_slice("frames").get_shape()

@@ -7,6 +7,7 @@ come early or late, so that the denoiser takes both for hints (EMO2 §3; design 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -39,13 +40,19 @@ def maps_of(
     generator: torch.Generator,
     *,
     mirrored: bool,
+    tracked: bool = False,
 ) -> tuple[Float[Tensor, "f 7 s s"], Float[Tensor, "f 2"]]:
     """Maps (hand surface, key points, face region) of some frames of a person and the hands' confidence.
 
-    `label` gives a person's labels by name; frame 0 of those with a reference is the reference.
+    `label` gives a person's labels by name; frame 0 of those with a reference is the reference.  `tracked`: the
+    hands are a tracker's and bring their own confidence; they are rough enough.
     """
-    motion = _motion(label, torch.cat((torch.zeros(1, dtype=torch.long), chosen + 1)))
-    motion, portrait = rough(motion, generator), _portrait(label, side)
+    rows = torch.cat((torch.zeros(1, dtype=torch.long), chosen + 1))
+    motion, portrait = _motion(label, rows), _portrait(label, side)
+    if tracked:
+        motion = replace(motion, confidence=label("hand_confidence")[rows].float())
+    else:
+        motion = rough(motion, generator)
     if mirrored:
         motion, portrait = mirror_motion(motion), _mirrored(portrait)
     count = len(chosen)

@@ -178,8 +178,12 @@ class MotionWindows:
         batch: int,
         seed: int = 0,
         changes: bool = True,
+        real_share: float | None = None,
     ) -> None:
-        """`changes` False leaves sound and pace as they are (evaluation)."""
+        """`changes` False leaves sound and pace as they are (evaluation); `real_share`: of windows of real film.
+
+        Without it, real film is drawn as often as its length says.
+        """
         if not performances:
             raise UserError("there is no performance to train on; make some with `emo2 studio`")
         self.performances = performances
@@ -188,7 +192,8 @@ class MotionWindows:
         self.seed = seed
         self.changes = changes
         lengths = torch.tensor([float(len(p.rows)) for p in performances])
-        self.chance = lengths / lengths.sum()
+        real = torch.tensor([p.known is not None for p in performances])
+        self.chance = chances(lengths, real, real_share)
         self.usual_speeds = self._usual_speeds()
 
     def _usual_speeds(self) -> dict[int, float]:
@@ -207,7 +212,11 @@ class MotionWindows:
         """The batch of a step."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         chosen = torch.multinomial(self.chance, self.batch, replacement=True, generator=generator)
-        windows = [self._window(self.performances[int(i)], generator) for i in chosen]
+        items = [self.performances[int(i)] for i in chosen]
+        windows = [self._window(item, generator) for item in items]
+        known = None
+        if any(item.known is not None for item in items):
+            known = torch.stack([w[6] for w in windows])
         sound = torch.stack([w[0] for w in windows])
         if self.changes:
             sound = change_sound(sound, self.config.speech.sample_rate, generator)
@@ -218,12 +227,13 @@ class MotionWindows:
             phones=torch.stack([w[3] for w in windows]),
             style=torch.tensor([w[4] for w in windows]),
             speed=torch.tensor([w[5] for w in windows]),
+            known=known,
         )
 
     def _window(
         self, item: Performance, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, int, float]:
-        """Sound, rows, visibility, phones, style and speed of a random window at a random pace."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, int, float, Tensor]:
+        """Sound, rows, visibility, phones, style, speed, and what is known of the rows, of a random window."""
         size = self.config.motion.window
         pace = 1.0
         if self.changes and float(torch.rand(1, generator=generator)) < 0.7:
@@ -244,7 +254,21 @@ class MotionWindows:
         usual = self.usual_speeds.get(item.style, 1.0)
         speed = _hand_speed(rows, seen, phones) / max(usual, 0.01)
         sound = _heard(item.samples, first, pace, size, self.config)
-        return sound, rows, seen, phones, item.style, speed
+        known = torch.ones_like(rows, dtype=torch.bool)
+        if item.known is not None:
+            known = item.known[low] & item.known[high] & (at < frames)[:, None]
+        return sound, rows, seen, phones, item.style, speed, known
+
+
+def chances(
+    weights: Float[Tensor, " n"], real: Bool[Tensor, " n"], share: float | None
+) -> Float[Tensor, " n"]:
+    """How likely each item is drawn: by its weight, real film together by `share` where both kinds are there."""
+    if share is None or bool(real.all()) or not bool(real.any()):
+        return weights / weights.sum()
+    made = weights * ~real / (weights * ~real).sum()
+    filmed = weights * real / (weights * real).sum()
+    return (1.0 - share) * made + share * filmed
 
 
 def one_hemisphere_each(

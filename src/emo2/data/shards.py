@@ -20,6 +20,7 @@ from torch import Tensor
 from emo2 import weights
 from emo2.config import Config, VideoConfig
 from emo2.data.guidance_labels import maps_of
+from emo2.data.order import is_real
 from emo2.errors import UserError
 from emo2.media.voice import SampledVoice
 from emo2.signals import Speech
@@ -34,10 +35,14 @@ MOUTH, EYES = slice(48, 68), (slice(36, 42), slice(42, 48))
 """In iBUG-68 order."""
 FIRST_ARM = 3
 """Parts from here on are arms and hands."""
+NOBODY_KNOWS = 255
+"""Part of a pixel of real film of which nobody is sure."""
 MIRROR_SIGNS = torch.tensor([-1.0, 1, -1, -1, 1, 1, -1, 1, -1, 1, 1, 1])
 """Head (yaw, pitch, roll, dx, dy, dz) and torso (yaw, pitch, roll, shoulders, breath) in a mirror."""
 MARK_NOISE = 0.06
 """How far the portrait finder may be off at mouth and eyes, in eye-to-mouth distances."""
+LEAST_SURE = 0.05
+"""Weight that is left to cells whose labels are not believed at all."""
 REREAD_EVERY = 50
 """Batches after which the folders are listed again: a set may grow while it is trained on."""
 
@@ -96,9 +101,17 @@ class PeopleBatches:
     """
 
     def __init__(
-        self, folders: Sequence[Path], draw: Draw, *, seed: int = 0, hear: Hear | None = None
+        self,
+        folders: Sequence[Path],
+        draw: Draw,
+        *,
+        seed: int = 0,
+        hear: Hear | None = None,
+        real_share: float | None = None,
     ) -> None:
+        """`real_share`: of the people, from real film; None: as many as there are files of it."""
         self.folders, self.draw, self.seed, self.hear = list(folders), draw, seed, hear
+        self.real_share = real_share
         self.files = list_shards(folders)
 
     def at(self, number: int) -> Examples:
@@ -106,24 +119,30 @@ class PeopleBatches:
         if number % REREAD_EVERY == 0:
             self.files = list_shards(self.folders)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        return read_batch(self.files, self.draw, generator, self.hear)
+        return read_batch(self.files, self.draw, generator, self.hear, self.real_share)
 
 
 class StillsAndTakes:
     """Stage 2's batches: single pictures, and every other time takes with their voices where there are any."""
 
     def __init__(
-        self, folders: Sequence[Path], config: Config, *, people: int, seed: int = 0
+        self,
+        folders: Sequence[Path],
+        config: Config,
+        *,
+        people: int,
+        seed: int = 0,
+        real_share: float | None = None,
     ) -> None:
         takes = [folder for folder in folders if holds_takes(folder)]
-        self.stills = PeopleBatches(folders, Draw(people=people), seed=seed)
+        self.stills = PeopleBatches(folders, Draw(people=people), seed=seed, real_share=real_share)
         self.takes = None
         if takes:
             count = config.video.motion_frames + config.video.clip_frames
             side = maps_side(config.video)
             run = Draw(people=max(people // 3, 1), frames=count, consecutive=True, maps=side)
             hear = load_listener(weights.path_of(config.name, "speech_motion"))
-            self.takes = PeopleBatches(takes, run, seed=seed, hear=hear)
+            self.takes = PeopleBatches(takes, run, seed=seed, hear=hear, real_share=real_share)
 
     def at(self, number: int) -> Examples:
         """Batch `number`."""
@@ -156,12 +175,20 @@ def list_shards(folders: Sequence[Path]) -> list[Path]:
 
 
 def read_batch(
-    files: Sequence[Path], draw: Draw, generator: torch.Generator, hear: Hear | None = None
+    files: Sequence[Path],
+    draw: Draw,
+    generator: torch.Generator,
+    hear: Hear | None = None,
+    real_share: float | None = None,
 ) -> Examples:
-    """One batch of people drawn from the shards."""
+    """One batch of people drawn from the shards; `real_share` of them from real film, where both kinds are there."""
+    real, made = ([f for f in files if is_real(f) is wanted] for wanted in (True, False))
     people = []
     for _ in range(draw.people):
-        path = files[int(torch.randint(len(files), (1,), generator=generator))]
+        among = files
+        if real_share is not None and real and made:
+            among = real if float(torch.rand(1, generator=generator)) < real_share else made
+        path = among[int(torch.randint(len(among), (1,), generator=generator))]
         people.append(read_person(path, draw, generator, hear))
     names = [n for n, v in vars(people[0]).items() if isinstance(v, Tensor)]
     joined = {name: torch.cat([getattr(person, name) for person in people]) for name in names}
@@ -173,7 +200,7 @@ def read_person(
 ) -> Examples:
     """One person of a shard with some of its frames."""
     with safe_open(path, framework="pt") as shard:
-        facts = shard.metadata() or {}
+        facts, labels = shard.metadata() or {}, set(shard.keys())
         people, frames = shard.get_slice("frames").get_shape()[:2]
         who = int(torch.randint(people, (1,), generator=generator))
 
@@ -198,11 +225,13 @@ def read_person(
             weight = weight * arms_weight(
                 of("parts")[torch.cat([torch.zeros(1).long(), chosen + 1])], rows
             )
+        if "sure" in labels:  # measured, not known: labels count as far as they are believed
+            weight = weight * (of("sure")[chosen][:, None] / 255.0).clamp_min(LEAST_SURE)
         maps, confidence = None, None
         if draw.maps:
-            maps, confidence = (
-                z[None] for z in maps_of(of, chosen, draw.maps, generator, mirrored=mirrored)
-            )
+            tracked = "hand_confidence" in labels
+            drawn = maps_of(of, chosen, draw.maps, generator, mirrored=mirrored, tracked=tracked)
+            maps, confidence = (z[None] for z in drawn)
         example = Examples(
             reference=_image(of("reference"))[None],
             frames=frames_of(of("frames")[chosen], draw)[None],
@@ -213,6 +242,7 @@ def read_person(
             marks=marks_of(of("face_points")[0].float())[None],
             reference_actions=of("reference_actions")[None],
             view=torch.tensor([BODY_VIEW if is_body else FACE_VIEW]),
+            known=of("known").bool()[None] if "known" in labels else torch.ones(1, 3).bool(),
             consecutive=draw.consecutive,
             audio=None if hear is None else _hear_take(hear, of("samples"), facts, chosen)[None],
         )
@@ -275,7 +305,8 @@ def arms_weight(parts: UInt8[Tensor, "g y x"], rows: dict[str, Tensor]) -> Float
     `parts` begins with the reference's.
     """
     step = parts.shape[-1] // rows["flow"].shape[-1]
-    arms = F.max_pool2d((parts[:, None] >= FIRST_ARM).float(), step)
+    is_arm = (parts[:, None] >= FIRST_ARM) & (parts[:, None] < NOBODY_KNOWS)
+    arms = F.max_pool2d(is_arm.float(), step)
     near = F.max_pool2d(torch.maximum(arms[1:], arms[:1]), 3, 1, 1)
     seen = (rows["visibility"][:, None] > 127).float()
     return 1.0 - near * (1.0 - 0.1 * seen)

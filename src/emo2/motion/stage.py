@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +15,7 @@ from emo2.config import Config
 from emo2.diffusion import NoiseProcess, final, guided, sample
 from emo2.hands.model import HandModel, hand_points
 from emo2.hands.standin import stand_in
+from emo2.motion.batch import MotionBatch, hands_known
 from emo2.motion.channels import (
     FACE,
     HANDS,
@@ -67,23 +67,6 @@ MOUTH_NOISE = 0.3
 """Share of the starting noise that mouth numbers get: they are nearly fixed by the sound."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MotionBatch:
-    """Training windows."""
-
-    sound: Float[Tensor, "b n"]
-    """Levelled samples, as many as `speech.samples_for` says for the window."""
-    motion: Float[Tensor, "b f c"]
-    """Rows in their own units (`channels.pack`)."""
-    visibility: Float[Tensor, "b f 2"]
-    phones: Int[Tensor, "b f"]
-    """Number of the phone that sounds in each frame; -1 where nobody knows."""
-    style: Int[Tensor, " b"]
-    """Place in `MotionConfig.styles`; -1 where nobody knows."""
-    speed: Float[Tensor, " b"]
-    """Of the hands against the usual; NaN where nobody knows."""
-
-
 class MotionStage(nn.Module):
     """Speech features to motion (EMO2 §3.1)."""
 
@@ -113,7 +96,7 @@ class MotionStage(nn.Module):
     # ---- standardised numbers ----
 
     def measure(self, rows: Float[Tensor, "n c"]) -> None:
-        """Take mean and spread of the training data from some of its rows."""
+        """Take mean and spread of the training data from some of its rows; all must be known."""
         rows = one_hemisphere(rows, self._guide(rows))
         floor = spread_floor(hints=self.config.hints)
         self.mean.copy_(rows.mean(0))
@@ -143,7 +126,8 @@ class MotionStage(nn.Module):
         self, speech: Float[Tensor, "b f d"], batch: MotionBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Named terms; `loss` is their weighted sum (design §4)."""
-        clean = self.standard(batch.motion)
+        true = batch.share_known()
+        clean = self.standard(batch.motion) * true
         count, frames, _ = clean.shape
         time = self.process.draw_times(count, generator).to(clean.device)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
@@ -163,9 +147,9 @@ class MotionStage(nn.Module):
             style=torch.where(keep[1], batch.style, -1),
             speed=torch.where(keep[2], batch.speed, torch.nan),
         )
-        terms = self._terms(predicted.float(), clean, known, batch.visibility, generator)
+        terms = self._terms(predicted.float(), clean, known, true, batch.visibility, generator)
         total = terms["rows"] + VELOCITY_WEIGHT * terms["velocity"] + POINT_WEIGHT * terms["points"]
-        off = torch.where(known[..., None], 0.0, predicted.float() - clean)
+        off = torch.where(known[..., None], 0.0, (predicted.float() - clean) * true)
         terms["rest"] = unrest(off, batch.phones == 0, batch.visibility)
         total = total + LIPS_WEIGHT * terms["lips"] + REST_WEIGHT * terms["rest"]
         return {"loss": total} | {name: term.detach() for name, term in terms.items()}
@@ -192,14 +176,15 @@ class MotionStage(nn.Module):
         predicted: Tensor,
         clean: Tensor,
         known: Tensor,
+        true: Tensor,
         seen: Tensor,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Rows, velocity and key points where they may be judged: new frames, hands that are seen."""
+        """Rows, velocity and key points where they may be judged: new frames, hands that are seen, true numbers."""
         weight = (1.0 + (MOUTH_WEIGHT - 1.0) * self.mouth).expand_as(clean).clone()
         shown = seen.repeat_interleave(HAND_NUMBERS, dim=-1)
         weight[..., HANDS] = weight[..., HANDS] * shown
-        weight = weight * ~known[..., None]
+        weight = weight * ~known[..., None] * true
         error = predicted - clean
         rows = (weight * error.square()).sum() / weight.sum().clamp(min=1.0)
         # The frame before the first new one is the clean prefix, so the border's velocity is judged too.
@@ -207,12 +192,12 @@ class MotionStage(nn.Module):
         step = weight[:, 1:] * (standing[:, 1:] - standing[:, :-1]).square()
         velocity = step.sum() / weight[:, 1:].sum().clamp(min=1.0)
         frames = torch.randperm(clean.shape[1], generator=generator)[:POINT_FRAMES]
-        judged = seen[:, frames] * ~known[:, frames, None]
+        judged = seen[:, frames] * ~known[:, frames, None] * hands_known(true[:, frames])
         miss = self._points(predicted[:, frames]) - self._points(clean[:, frames])
         points = (
             (judged[..., None] * miss.square().sum(-1)).sum() / judged.sum().clamp(min=1.0) / 21
         )
-        lips = self._lips(predicted, clean, ~known)
+        lips = self._lips(predicted, clean, ~known * true[..., [JAW, CLOSE]].amin(-1))
         return {"rows": rows, "velocity": velocity, "points": points, "lips": lips}
 
     def _lips(self, predicted: Tensor, clean: Tensor, judged: Tensor) -> Tensor:
@@ -235,10 +220,10 @@ class MotionStage(nn.Module):
 
     def speech_loss(self, speech: Float[Tensor, "b f d"], batch: MotionBatch) -> dict[str, Tensor]:
         """What keeps the encoder honest: the mouth and the phone, from the sound alone."""
-        said, clean = self.expected(speech).float(), self.standard(batch.motion)
-        size = (self.mouth.sum() * clean.shape[0] * clean.shape[1]).clamp(min=1.0)
-        expected = ((said - clean) * self.mouth).square().sum() / size
-        lips = self._lips(said, clean, torch.ones_like(batch.phones, dtype=torch.bool))
+        said, true = self.expected(speech).float(), batch.share_known()
+        clean, judged = self.standard(batch.motion) * true, self.mouth * true
+        expected = ((said - clean) * judged).square().sum() / judged.sum().clamp(min=1.0)
+        lips = self._lips(said, clean, true[..., [JAW, CLOSE]].amin(-1))
         named = self.phone(speech).float().flatten(0, 1)
         known = bool((batch.phones >= 0).any())
         phones = named.sum() * 0.0
@@ -380,14 +365,9 @@ class SpeechMotion(nn.Module):
         """`MotionStage.loss` on encoded sound; the transformer sees a share of the windows."""
         speech = self.speech(batch.sound)
         count = max(1, round(DIFFUSED_SHARE * len(speech)))
-        terms = self.motion.loss(speech[:count], _first(batch, count), generator)
+        terms = self.motion.loss(speech[:count], batch.first(count), generator)
         heard = self.motion.speech_loss(speech, batch)
         return terms | heard | {"loss": terms["loss"] + heard["loss"]}
-
-
-def _first(batch: MotionBatch, count: int) -> MotionBatch:
-    """The first windows of a batch."""
-    return MotionBatch(**{f.name: getattr(batch, f.name)[:count] for f in fields(batch)})
 
 
 def _padded(rows: Float[Tensor, "n d"], size: int) -> Float[Tensor, "size d"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from emo2.video.codec import Field
@@ -76,7 +76,8 @@ def cut_windows(batch: Examples, field: Field, placement: Placement, side: int) 
 
 def detail_losses(details: Details, batch: Examples, field: Field) -> dict[str, Tensor]:
     """All terms over the windows of mouth and eyes; `field`: the expectation with the head at rest."""
-    counts = is_still(batch.conditions[..., FACE_ACTIONS:]) & (batch.view == FACE_VIEW)[:, None]
+    told = (batch.view == FACE_VIEW) & batch.known_groups()[:, 0]
+    counts = is_still(batch.conditions[..., FACE_ACTIONS:]) & told[:, None]
     share = counts.flatten().float().view(-1, 1, 1, 1)
     actions = batch.conditions[..., :FACE_ACTIONS]
     totals: dict[str, Tensor] = {}
@@ -90,7 +91,9 @@ def detail_losses(details: Details, batch: Examples, field: Field) -> dict[str, 
         own = placement.actions(batch.reference_actions[:, None])[:, 0]
         with torch.autocast(batch.frames.device.type, enabled=False):
             terms = window_losses(made, window, share)
-            terms["own"] = own_loss(look.own.float(), own) * share.amax()
+            terms["own"] = (
+                own_loss(look.own.float(), own, batch.known_groups()[:, 0]) * share.amax()
+            )
             for name, term in terms.items():
                 totals[name] = totals.get(name, torch.zeros((), device=term.device)) + term
     return {f"detail_{name}": term for name, term in totals.items()}
@@ -105,9 +108,12 @@ def show(made: Detail, window: Windows) -> tuple[Tensor, Tensor]:
     return moved, torch.lerp(moved, made.paint.flatten(0, 1), made.alpha.flatten(0, 1))
 
 
-def own_loss(found: Float[Tensor, "b 52"], own: Float[Tensor, "b 52"]) -> Tensor:
-    """How far the photo's own face actions were read wrongly."""
-    return (found - own / UNITS[:FACE_ACTIONS].to(own)).square().mean()
+def own_loss(
+    found: Float[Tensor, "b 52"], own: Float[Tensor, "b 52"], known: Bool[Tensor, " b"]
+) -> Tensor:
+    """How far the photo's own face actions were read wrongly, where they are known."""
+    error = (found - own / UNITS[:FACE_ACTIONS].to(own)).square().mean(-1)
+    return (error * known).sum() / known.sum().clamp(min=1)
 
 
 def focus(side: int) -> Float[Tensor, "1 1 s s"]:

@@ -62,6 +62,8 @@ class Examples:
     """Mouth and eyes of the reference in view units (`marks_of`)."""
     reference_actions: Float[Tensor, "b 52"]
     """The reference's own face actions: nobody is asked for them, but labels know them (`TableFit`)."""
+    known: Bool[Tensor, "b 3"] | None = None
+    """Which of `GROUPS` are known at all (of real film not all are); None: all."""
     consecutive: bool = False
     """Frames follow each other at the film's rate (a take)."""
     audio: Float[Tensor, "b f layers a"] | None = None
@@ -74,6 +76,12 @@ class Examples:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {name: t.to(device) for name, t in tensors.items() if isinstance(t, Tensor)}
         return replace(self, **moved)
+
+    def known_groups(self) -> Bool[Tensor, "b 3"]:
+        """Which of `GROUPS` are known."""
+        if self.known is not None:
+            return self.known
+        return torch.ones(len(self.view), len(GROUPS), dtype=torch.bool, device=self.view.device)
 
 
 def marks_of(points: Float[Tensor, "68 2"]) -> Float[Tensor, "3 2"]:

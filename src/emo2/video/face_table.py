@@ -91,7 +91,8 @@ class TableFit:
         left_over = torch.cat([flow, seen], dim=2)
         given = batch.conditions / UNITS
         moved = given[..., HEAD.start : BODY.stop - 1].abs().amax(-1)  # breath moves no face
-        still = ((moved < 0.1) & (batch.view == FACE_VIEW)[:, None]).float()
+        told = (batch.view == FACE_VIEW) & batch.known_groups()[:, 0]
+        still = ((moved < 0.1) & told[:, None]).float()
         actions = (batch.conditions[..., :FACE_ACTIONS] - batch.reference_actions[:, None]) / UNITS[
             :FACE_ACTIONS
         ]

@@ -142,7 +142,7 @@ class VideoStage(nn.Module):
         known = draw_known(
             len(batch.view), generator, withheld=WITHHELD if self._denoises(batch) else 0.2
         )
-        known = known.to(batch.view.device)
+        known = known.to(batch.view.device) & batch.known_groups()
         with torch.set_grad_enabled(training_prior and torch.is_grad_enabled()):
             seen = self.see(batch.reference[:, None], batch.view, batch.marks)
             expected = self.basis(seen.output, batch.marks, batch.conditions, known)
@@ -194,7 +194,7 @@ class VideoStage(nn.Module):
             visibility=torch.where(truth, batch.visibility, field.visibility),
             colour=field.colour,
         )
-        hints = self.hints(batch.conditions, batch.view).flatten(0, 1)
+        hints = self.hints(batch.conditions, batch.view, batch.known_groups()).flatten(0, 1)
         return losses_on_squares(self.painter, batch, field, hints, generator)
 
     def _denoiser_loss(

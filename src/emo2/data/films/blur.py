@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 from numpy import ndarray
 
 TAPS = 9
 """Pixels of the second blur."""
 
 
-def blur_of(grey: Float32[ndarray, "h w"]) -> float:
+def blur_of(grey: Float[ndarray, "h w"]) -> float:
     """0 (sharp) to 1 (blurred), the worse of both directions."""
     worst = 0.0
     for axis, size in ((0, (1, TAPS)), (1, (TAPS, 1))):

@@ -12,24 +12,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 from numpy import ndarray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from emo2.data.films.faces import Measures, carried, eye_distance, features_of, fit_head, head_of
 from emo2.data.films.flow import Matcher
+from emo2.signals import FACE_ACTIONS
+from emo2.video.examples import MIRROR_ACTIONS
 
 KNOWN_FROM = 0.75
 """Correlation on held-out people from which on an action counts as read."""
 FINDER_NOISE = 0.03
 """Error of the finder's points on the reference, in distances between the eyes."""
-RIDGE = 2.0
+RIDGE = 60.0
+READ = ("jaw", "mouth", "brow", "eyeBlink")
+"""Beginnings of the actions that are read: what moves points or shuts eyes (gaze could only be guessed by the head)."""
 
 
 def read_labelled(
     folders: list[Path], measures: Measures, seed: int = 0
-) -> Iterator[tuple[Float32[ndarray, " n"], Float32[ndarray, "52"], ndarray, ndarray]]:
+) -> Iterator[tuple[Float[ndarray, " n"], Float[ndarray, "52"], ndarray, ndarray]]:
     """(features, actions against the reference, head as read, head as it is) of every frame of some shards."""
     rng = np.random.default_rng(seed)
     for path in sorted(p for folder in folders for p in folder.glob("*.safetensors")):
@@ -65,7 +69,7 @@ def _read_person(
 
 def calibrate(
     train: list[Path], test: list[Path], measures: Measures
-) -> tuple[Measures, Float32[ndarray, "52"], Float32[ndarray, "6"]]:
+) -> tuple[Measures, Float[ndarray, "52"], Float[ndarray, "6"]]:
     """The map, its correlation with the truth on held-out people, and that of the head's channels."""
     x, y, *_ = (np.stack(z) for z in zip(*read_labelled(train, measures), strict=True))
     scale = x.std(0) + 1e-3
@@ -77,7 +81,8 @@ def calibrate(
     found = x @ weights.T
     right = np.array([_correlation(a, b) for a, b in zip(found.T, y.T, strict=True)], np.float32)
     pose = np.array([_correlation(a, b) for a, b in zip(read.T, head.T, strict=True)], np.float32)
-    known = right >= KNOWN_FROM
+    known = (right >= KNOWN_FROM) & np.array([name.startswith(READ) for name in FACE_ACTIONS])
+    known &= known[MIRROR_ACTIONS]  # both sides or none
     kept = (weights * known[:, None]).astype(np.float32)
     return replace(measures, weights=kept, known=known), right, pose
 

@@ -39,9 +39,7 @@ class CutFinder:
         layout = float(np.abs(now[0] - self._last[0]).mean())
         colours = float(np.abs(now[1] - self._last[1]).sum()) / 2
         usual = float(np.median(self._changes)) if self._changes else 0.0
-        is_cut = (
-            layout > LAYOUT and colours > COLOURS and layout > STANDS_OUT * max(usual, _FLOOR)
-        )
+        is_cut = layout > LAYOUT and colours > COLOURS and layout > STANDS_OUT * max(usual, _FLOOR)
         self._last = now
         if is_cut:
             self._changes.clear()

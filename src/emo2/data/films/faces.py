@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from safetensors.numpy import load_file
 
@@ -25,8 +25,6 @@ RIGID = (*range(0, 3), *range(14, 17), *range(27, 36), 36, 39, 42, 45)
 """Points that move with the skull: before the ears, nose, corners of the eyes."""
 EYE_M = 0.065
 """Distance between the eyes (the studio's mean)."""
-CAMERA_M = 1.0
-"""Taken for the camera's distance where depth is told by size."""
 EYES, MOUTH = ((36, 42), (42, 48)), (60, 68)
 DISC = 0.08
 """Radius about a point over which its flow is read, in distances between the eyes."""
@@ -37,11 +35,11 @@ FILE = ASSETS / "film" / "face_measures.safetensors"
 class Measures:
     """What `calibrate.py` found."""
 
-    shape: Float32[ndarray, "68 3"]
+    shape: Float[ndarray, "68 3"]
     """Mean face in distances between the eyes, from their middle; x right, y down, z to the camera."""
-    neck: Float32[ndarray, "3"]
+    neck: Float[ndarray, "3"]
     """The head's pivot in the same units."""
-    weights: Float32[ndarray, "52 n"]
+    weights: Float[ndarray, "52 n"]
     """Features to actions; zero rows for those that are not read."""
     known: Bool[ndarray, "52"]
 
@@ -59,8 +57,8 @@ def load_measures(path: Path = FILE) -> Measures:
 
 
 def carried(
-    points: Float[ndarray, "68 2"], back: Float32[ndarray, "h w 2"], kept: Float32[ndarray, "h w"]
-) -> tuple[Float32[ndarray, "68 2"], Float32[ndarray, "68"]]:
+    points: Float[ndarray, "68 2"], back: Float[ndarray, "h w 2"], kept: Float[ndarray, "h w"]
+) -> tuple[Float[ndarray, "68 2"], Float[ndarray, "68"]]:
     """The reference's points in the frame (pixels), and how surely; each moves as the median about it."""
     height, width = kept.shape
     radius = max(1, round(DISC * eye_distance(points)))
@@ -85,11 +83,11 @@ def eye_distance(points: Float[ndarray, "68 2"]) -> float:
 class HeadFit:
     """A rigid head under weak perspective."""
 
-    turn: Float32[ndarray, "3 3"]
+    turn: Float[ndarray, "3 3"]
     """Orthonormal: the resting head's axes in the picture's."""
     scale: float
     """Pixels a distance between the eyes."""
-    place: Float32[ndarray, "2"]
+    place: Float[ndarray, "2"]
     """Where the middle of the eyes lies."""
 
     def project(self, places: Float[ndarray, "n 3"]) -> Float[ndarray, "n 2"]:
@@ -127,13 +125,15 @@ def angles_of(turn: Float[ndarray, "3 3"]) -> tuple[float, float, float]:
     return yaw, pitch, roll
 
 
-def head_of(fit: HeadFit, reference: HeadFit, measures: Measures) -> Float32[ndarray, "6"]:
-    """Channels of `HEAD_CHANNELS`: angles to the camera; shifts of the pivot against the reference's, in metres."""
+def head_of(fit: HeadFit, reference: HeadFit, measures: Measures) -> Float[ndarray, "6"]:
+    """Channels of `HEAD_CHANNELS`: angles to the camera; the pivot's shift in the picture against the reference's.
+
+    The depth is left at 0: told by size it was five times as large as it is (rendered takes).
+    """
     metre = reference.scale / EYE_M
     moved = fit.project(measures.neck[None])[0] - reference.project(measures.neck[None])[0]
-    nearer = CAMERA_M * (1.0 - reference.scale / fit.scale)
     yaw, pitch, roll = angles_of(fit.turn)
-    return np.array([yaw, pitch, roll, *(moved / metre), nearer], np.float32)
+    return np.array([yaw, pitch, roll, *(moved / metre), 0.0], np.float32)
 
 
 def features_of(
@@ -142,7 +142,7 @@ def features_of(
     fits: tuple[HeadFit, HeadFit],
     pictures: tuple[UInt8[ndarray, "h w 3"], UInt8[ndarray, "h w 3"]],
     measures: Measures,
-) -> Float32[ndarray, " n"]:
+) -> Float[ndarray, " n"]:
     """What the map to actions reads: each point's own move in the face's axes, and eyes' and mouth's contrast.
 
     `fits` and `pictures`: of the frame, then of the reference.
@@ -158,10 +158,7 @@ def features_of(
         for a, b in EYES
     ]
     dark = _darkness(pictures[0], points) - _darkness(pictures[1], reference)
-    yaw, pitch, _ = (
-        a - b for a, b in zip(angles_of(fit.turn), angles_of(rest.turn), strict=True)
-    )
-    return np.concatenate([own.ravel(), marks, [dark, yaw, pitch, 1.0]]).astype(np.float32)
+    return np.concatenate([own.ravel(), marks, [dark, 1.0]]).astype(np.float32)
 
 
 def _contrast(picture: UInt8[ndarray, "h w 3"], eye: Float[ndarray, "6 2"]) -> float:
@@ -181,7 +178,7 @@ def _darkness(picture: UInt8[ndarray, "h w 3"], points: Float[ndarray, "68 2"]) 
 
 def _cut(
     picture: UInt8[ndarray, "h w 3"], centre: Float[ndarray, "2"], across: float, down: float
-) -> Float32[ndarray, "20 32"]:
+) -> Float[ndarray, "20 32"]:
     """A box about a place, grey, 0..1."""
     size = (max(2, round(2 * across)), max(2, round(2 * down)))
     box = cv2.getRectSubPix(picture, size, (float(centre[0]) - 0.5, float(centre[1]) - 0.5))
@@ -190,8 +187,8 @@ def _cut(
 
 
 def actions_of(
-    features: Float32[ndarray, "f n"], measures: Measures
-) -> tuple[Float32[ndarray, "f 52"], Bool[ndarray, "52"]]:
+    features: Float[ndarray, "f n"], measures: Measures
+) -> tuple[Float[ndarray, "f 52"], Bool[ndarray, "52"]]:
     """Actions of a shot's frames, and which of them are known; the least of each action counts as none.
 
     The reference's own actions cannot be seen, so an action's 5th percentile over the shot is taken for 0.

@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 LEAST_MISS_PX, MISS_SHARE = 0.6, 0.06
@@ -31,15 +31,15 @@ PATCH = 5
 class Match:
     """A frame against the reference, a value a pixel."""
 
-    flow: Float32[ndarray, "h w 2"]
+    flow: Float[ndarray, "h w 2"]
     """Backward: the place in the reference is the own place plus this; x, y, pixels."""
-    back: Float32[ndarray, "h w 2"]
+    back: Float[ndarray, "h w 2"]
     """The reference's pixels' way into the frame."""
-    visibility: Float32[ndarray, "h w"]
+    visibility: Float[ndarray, "h w"]
     """0..1: whether the reference shows what is here."""
-    sure: Float32[ndarray, "h w"]
+    sure: Float[ndarray, "h w"]
     """0..1: how far flow and visibility are to be believed."""
-    kept: Float32[ndarray, "h w"]
+    kept: Float[ndarray, "h w"]
     """0..1: whether a place of the reference is found in the frame by `back`."""
 
 
@@ -48,7 +48,9 @@ class Matcher:
 
     def __init__(self, reference: UInt8[ndarray, "h w 3"]) -> None:
         height, width = reference.shape[:2]
-        xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        xs, ys = np.meshgrid(
+            np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        )
         self._places = np.stack([xs, ys], -1)
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._reference, self._grey = reference, _grey(reference)
@@ -83,7 +85,7 @@ class Matcher:
 
     def _judge(
         self, flow: ndarray, back: ndarray, unlike: ndarray
-    ) -> tuple[Float32[ndarray, "h w"], Float32[ndarray, "h w"]]:
+    ) -> tuple[Float[ndarray, "h w"], Float[ndarray, "h w"]]:
         """Visibility and confidence from both checks."""
         height, width = unlike.shape
         miss = np.linalg.norm(flow + self._at(back, flow), axis=-1)
@@ -104,7 +106,7 @@ class Matcher:
 
     def _better(
         self, frame: ndarray, other: ndarray, flows: list[ndarray], slope: ndarray
-    ) -> tuple[Float32[ndarray, "h w 2"], Float32[ndarray, "h w"]]:
+    ) -> tuple[Float[ndarray, "h w 2"], Float[ndarray, "h w"]]:
         """Per pixel the flow that explains its surroundings better, and how unlike its goal then is."""
         costs = [self._unlike(frame, other, flow, slope) for flow in flows]
         wide = [cv2.blur(cost, (3 * PATCH, 3 * PATCH)) for cost in costs]
@@ -114,7 +116,7 @@ class Matcher:
 
     def _unlike(
         self, frame: ndarray, other: ndarray, flow: ndarray, slope: ndarray
-    ) -> Float32[ndarray, "h w"]:
+    ) -> Float[ndarray, "h w"]:
         """Mean colour difference over a patch, less what a small error of the flow makes at edges; 0..1."""
         found = self._fetch(other, flow)
         apart = cv2.absdiff(frame, found).astype(np.float32).mean(-1) / 255.0
@@ -134,9 +136,7 @@ class Matcher:
         return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def matches(
-    frames: UInt8[ndarray, "f h w 3"], reference: int
-) -> Iterator[tuple[int, Match]]:
+def matches(frames: UInt8[ndarray, "f h w 3"], reference: int) -> Iterator[tuple[int, Match]]:
     """Every frame of a shot against one of them; in the order away from it, afterwards then before."""
     matcher = Matcher(frames[reference])
     for way in (range(reference, len(frames)), range(reference - 1, -1, -1)):
@@ -149,7 +149,7 @@ def matches(
 class Grid:
     """A match on the latent's grid, as the studio's labels have it."""
 
-    flow: Float32[ndarray, "2 g g"]
+    flow: Float[ndarray, "2 g g"]
     """In sides of the view."""
     visibility: UInt8[ndarray, "g g"]
     sure: UInt8[ndarray, "g g"]
@@ -180,7 +180,7 @@ def _grey(image: UInt8[ndarray, "h w 3"]) -> UInt8[ndarray, "h w"]:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-def _slopes(grey: UInt8[ndarray, "h w"]) -> Float32[ndarray, "h w"]:
+def _slopes(grey: UInt8[ndarray, "h w"]) -> Float[ndarray, "h w"]:
     """Largest change to a neighbouring pixel, 0..1."""
     square = np.ones((3, 3), np.uint8)
     return cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, square).astype(np.float32) / 510.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
@@ -37,12 +37,12 @@ class Shot:
 
     start: int
     """First frame, at 25 a second."""
-    points: Float32[ndarray, "f 68 2"]
+    points: Float[ndarray, "f 68 2"]
     """Pixels of the film; where the face is not seen, its last place."""
     seen: Bool[ndarray, " f"]
-    blur: Float32[ndarray, " f"]
+    blur: Float[ndarray, " f"]
     """0 sharp, 1 blurred."""
-    light: Float32[ndarray, " f"]
+    light: Float[ndarray, " f"]
     """Spread of the face's brightness, 0..1."""
     second_face: float
     """Size of a second face against the first; 0: none."""
@@ -102,7 +102,7 @@ class _Look:
         )
 
 
-def _filled(places: Sequence[Tensor | None]) -> Float32[ndarray, "f 68 2"]:
+def _filled(places: Sequence[Tensor | None]) -> Float[ndarray, "f 68 2"]:
     """Gaps filled with the place before; zeros where no face was ever seen."""
     known = next((p for p in places if p is not None), torch.zeros(68, 2))
     rows = []
@@ -112,7 +112,7 @@ def _filled(places: Sequence[Tensor | None]) -> Float32[ndarray, "f 68 2"]:
     return np.stack(rows).astype(np.float32)
 
 
-def _smoothed(points: Float32[ndarray, "f 68 2"]) -> Float32[ndarray, "f 68 2"]:
+def _smoothed(points: Float[ndarray, "f 68 2"]) -> Float[ndarray, "f 68 2"]:
     """A quarter of each neighbour: the finder's jitter goes, lips stay."""
     padded = np.concatenate([points[:1], points, points[-1:]])
     return 0.25 * padded[:-2] + 0.5 * points + 0.25 * padded[2:]

@@ -16,6 +16,7 @@ Rotations are taken as they are; points alone are fitted by the hand model (`han
 
 from __future__ import annotations
 
+import itertools
 import json
 import zipfile
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
@@ -50,10 +51,10 @@ _SURE = 0.3
 class HandTrack:
     """A stretch of frames."""
 
-    numbers: Float32[ndarray, "f 2 67"]
-    points: Float32[ndarray, "f 2 21 3"]
+    numbers: Float[ndarray, "f 2 67"]
+    points: Float[ndarray, "f 2 21 3"]
     """Pixels of the film and confidence."""
-    confidence: Float32[ndarray, "f 2"]
+    confidence: Float[ndarray, "f 2"]
     """0: not seen, or not known."""
 
     def part(self, start: int, stop: int) -> HandTrack:
@@ -85,10 +86,10 @@ class Tracked:
     """A tracker's file, rows at its own rate."""
 
     fps: float
-    points: Float32[ndarray, "n 2 21 3"]
-    confidence: Float32[ndarray, "n 2"]
-    orient: Float32[ndarray, "n 2 1 3 3"] | None
-    pose: Float32[ndarray, "n 2 15 3 3"] | None
+    points: Float[ndarray, "n 2 21 3"]
+    confidence: Float[ndarray, "n 2"]
+    orient: Float[ndarray, "n 2 1 3 3"] | None
+    pose: Float[ndarray, "n 2 15 3 3"] | None
 
     def rows(self, start: int, frames: int, fps: float) -> ndarray:
         """Row on show in the middle of each frame; -1 beyond the file's end."""
@@ -157,7 +158,9 @@ def from_tracker(
         wrist = camera.lift(torch.from_numpy(points[:, side, 0, :2].copy()))
         wrist = torch.cat([wrist, torch.full((frames, 1), DEPTH_M)], 1)
         if tracked.orient is not None and tracked.pose is not None:
-            orient, pose = (torch.from_numpy(z[rows][:, side]) for z in (tracked.orient, tracked.pose))
+            orient, pose = (
+                torch.from_numpy(z[rows][:, side]) for z in (tracked.orient, tracked.pose)
+            )
             numbers[:, side] = hamer_hand(orient, pose, wrist, name).numpy()
             continue
         wanted = sure[:, side] > _SURE
@@ -196,7 +199,7 @@ class HandLooker:
         for index, numbers, points, sure in seen:
             track.numbers[index], track.points[index] = numbers, points
             track.confidence[index] = sure
-        for first, last in zip(seen, seen[1:], strict=False):
+        for first, last in itertools.pairwise(seen):
             self._between(track, first, last)
         return track
 

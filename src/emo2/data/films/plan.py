@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float
 from numpy import ndarray
 
 from emo2.data.films.faces import Measures, angles_of, eye_distance, fit_head
@@ -71,7 +71,13 @@ def plan_shot(
     )  # fmt: skip
 
 
-def _marks(shot: Shot, angles: Float32[ndarray, "f 3"], limits: Limits) -> list[str]:
+def without_sound(plan: Plan) -> Plan:
+    """The plan of a shot whose views are all refused, since nothing is heard."""
+    refused = {NAMES[view.kind]: "no sound" for view in plan.views}
+    return replace(plan, views=(), refused={**plan.refused, **refused})
+
+
+def _marks(shot: Shot, angles: Float[ndarray, "f 3"], limits: Limits) -> list[str]:
     """The first reason that rules a frame out."""
     if not shot.seen.any():
         return ["no face"] * len(shot)
@@ -106,7 +112,7 @@ def _choose_reference(shot: Shot, angles: ndarray, fine: list[int]) -> int:
     return min(fine, key=cost)
 
 
-def _portrait(points: Float32[ndarray, "68 2"], size: tuple[int, int]) -> Portrait:
+def _portrait(points: Float[ndarray, "68 2"], size: tuple[int, int]) -> Portrait:
     """A portrait of which only face and size are known; no picture."""
     face = torch.from_numpy(points)
     return Portrait(
@@ -135,7 +141,7 @@ def inside(view: View, size: tuple[int, int], side: int) -> ndarray:
     return rows[:, None] & columns[None]
 
 
-def in_view(points: Float32[ndarray, "68 2"], view: View, size: tuple[int, int]) -> bool:
+def in_view(points: Float[ndarray, "68 2"], view: View, size: tuple[int, int]) -> bool:
     """Whether a face lies in a view and in the picture."""
     places = (points - [view.left, view.top]) / view.side
     within = bool(((places > MARGIN) & (places < 1 - MARGIN)).all())

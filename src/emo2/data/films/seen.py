@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from emo2.data.films.faces import (
     head_of,
 )
 from emo2.data.films.flow import Grid, Match, matches, on_grid
-from emo2.data.films.follow import LOOK_SIDE
+from emo2.data.films.follow import FPS, LOOK_SIDE
 from emo2.data.films.hands import HandLooker, HandTrack, Tracked, from_tracker, nothing
 from emo2.data.films.limits import Limits
 from emo2.data.films.plan import NAMES, Plan, in_view, inside
@@ -51,16 +51,16 @@ class SeenView:
 
     name: str
     pictures: UInt8[ndarray, "f s s 3"]
-    flow: Float32[ndarray, "f 2 g g"]
+    flow: Float[ndarray, "f 2 g g"]
     visibility: UInt8[ndarray, "f g g"]
     sure: UInt8[ndarray, "f g g"]
     parts: UInt8[ndarray, "f p p"]
-    face: Float32[ndarray, "f 68 2"]
-    body: Float32[ndarray, "f 8 3"]
+    face: Float[ndarray, "f 68 2"]
+    body: Float[ndarray, "f 8 3"]
     """As the reference's points are carried along."""
     marks: tuple[str, ...]
-    psnr_held: Float32[ndarray, " f"]
-    psnr_moved: Float32[ndarray, " f"]
+    psnr_held: Float[ndarray, " f"]
+    psnr_moved: Float[ndarray, " f"]
     """Of the held and of the moved reference against the frame, dB, over what is visible."""
     view: View
 
@@ -71,10 +71,10 @@ class SeenShot:
 
     plan: Plan
     views: tuple[SeenView, ...]
-    head: Float32[ndarray, "f 6"]
-    actions: Float32[ndarray, "f 52"]
+    head: Float[ndarray, "f 6"]
+    actions: Float[ndarray, "f 52"]
     actions_known: Bool[ndarray, "52"]
-    opening: Float32[ndarray, " f"]
+    opening: Float[ndarray, " f"]
     """Of the mouth against the reference, in distances between the eyes."""
     hands: HandTrack
 
@@ -147,12 +147,8 @@ class ShotReader:
     def _hands(self) -> HandTrack:
         frames = len(self.plan.shot)
         if self.eyes.tracked is not None and self.portrait is not None:
-            camera = fit_camera(self.portrait)
-            factor = 1.0 / self.scale
-            size = self.eyes.size
-            box = torch.tensor((0.0, 0.0, *(n * self.scale for n in (size[1], size[0]))))
-            camera = camera.view(box, size) if factor != 1.0 else camera
-            return from_tracker(self.eyes.tracked, camera, self.plan.shot.start, frames, 25.0)
+            camera = fit_camera(self.portrait).resized(self.eyes.size)
+            return from_tracker(self.eyes.tracked, camera, self.plan.shot.start, frames, FPS)
         if self.looker is not None:
             return self.looker.track(frames, self.scale)
         return nothing(frames)
@@ -162,15 +158,15 @@ class ShotReader:
 class _Faces:
     """What the face does in every frame."""
 
-    head: Float32[ndarray, "f 6"]
-    features: Float32[ndarray, "f n"]
-    opening: Float32[ndarray, " f"]
+    head: Float[ndarray, "f 6"]
+    features: Float[ndarray, "f n"]
+    opening: Float[ndarray, " f"]
 
 
 def _measure(
     pictures: UInt8[ndarray, "f s s 3"],
     view: View,
-    body: Float32[ndarray, "8 3"],
+    body: Float[ndarray, "8 3"],
     plan: Plan,
     eyes: Eyes,
 ) -> tuple[SeenView, _Faces]:
@@ -241,7 +237,7 @@ class _Arrays:
 def explained(
     picture: UInt8[ndarray, "s s 3"],
     reference: UInt8[ndarray, "s s 3"],
-    flow: Float32[ndarray, "2 g g"],
+    flow: Float[ndarray, "2 g g"],
     visibility: UInt8[ndarray, "g g"],
     sure: UInt8[ndarray, "g g"],
 ) -> tuple[float, float]:
@@ -259,7 +255,7 @@ def explained(
 
 
 def move(
-    reference: UInt8[ndarray, "s s 3"], flow: Float32[ndarray, "2 g g"]
+    reference: UInt8[ndarray, "s s 3"], flow: Float[ndarray, "2 g g"]
 ) -> UInt8[ndarray, "s s 3"]:
     """The reference fetched from where the labels point."""
     image = torch.from_numpy(reference).permute(2, 0, 1)[None].float()
@@ -267,7 +263,7 @@ def move(
     return moved.round().byte().permute(1, 2, 0).numpy()
 
 
-def _carried_body(body: Float32[ndarray, "8 3"], match: Match) -> Float32[ndarray, "8 3"]:
+def _carried_body(body: Float[ndarray, "8 3"], match: Match) -> Float[ndarray, "8 3"]:
     """The reference's body points where the flow takes them, view units; seen as long as they are found again."""
     side = match.kept.shape[0]
     place = np.floor(body[:, :2]).astype(int)
@@ -278,14 +274,14 @@ def _carried_body(body: Float32[ndarray, "8 3"], match: Match) -> Float32[ndarra
     return np.concatenate([moved / side, seen[:, None]], 1).astype(np.float32)
 
 
-def _body_of(portrait: Portrait | None, scale: float) -> Float32[ndarray, "8 3"]:
+def _body_of(portrait: Portrait | None, scale: float) -> Float[ndarray, "8 3"]:
     """Body points of the reference in the film's pixels."""
     if portrait is None:
         return np.zeros((8, 3), np.float32)
     return portrait.body_points.numpy().astype(np.float32) / np.float32([scale, scale, 1.0])
 
 
-def _hull(face: Float32[ndarray, "68 2"]) -> Bool[ndarray, "s s"]:
+def _hull(face: Float[ndarray, "68 2"]) -> Bool[ndarray, "s s"]:
     mask = np.zeros((SIDE, SIDE), np.uint8)
     cv2.fillPoly(mask, [np.round(face[list(_HULL)]).astype(np.int32)], 1)
     return mask > 0

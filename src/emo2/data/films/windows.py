@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from emo2.config import Config
@@ -31,9 +31,9 @@ KNOWN_GROUPS = (0, 1, 0)
 class Sound:
     """A film's voice, mono."""
 
-    samples: Float32[ndarray, " n"]
+    samples: Float[ndarray, " n"]
 
-    def about(self, start: int, frames: int, lead_s: float = LEAD_S) -> Float32[ndarray, " m"]:
+    def about(self, start: int, frames: int, lead_s: float = LEAD_S) -> Float[ndarray, " m"]:
         """The samples of some frames with what leads to them and follows; silence beyond the ends."""
         first = round((start / FPS - lead_s) * SAMPLE_RATE)
         count = round((frames / FPS + 2 * lead_s) * SAMPLE_RATE)
@@ -192,7 +192,7 @@ def perform(seen: SeenShot, sound: Sound, config: Config) -> Performance:
 
 
 def _known_rows(seen: SeenShot) -> Bool[torch.Tensor, "f c"]:
-    """Which numbers of which frames were measured; the depth of hands and head never is."""
+    """Which numbers of which frames were measured: no depth of hands, of the head the angles alone."""
     frames = len(seen.plan.shot)
     fine = torch.tensor([not mark for mark in seen.plan.marks])
     known = torch.zeros(frames, row_width(hints=True), dtype=torch.bool)
@@ -200,6 +200,6 @@ def _known_rows(seen: SeenShot) -> Bool[torch.Tensor, "f c"]:
     known[:, HANDS] = hands
     known[:, [HAND_NUMBERS - 1, 2 * HAND_NUMBERS - 1]] = False
     known[:, FACE] = torch.from_numpy(seen.actions_known) & fine[:, None]
-    known[:, HEAD.start : HEAD.stop - 1] = fine[:, None]
+    known[:, HEAD.start : HEAD.start + 3] = fine[:, None]
     known[:, BODY], known[:, GAZE] = False, False
     return known
