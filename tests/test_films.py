@@ -213,7 +213,7 @@ def test_each_fault_of_a_shot_has_its_reason(reason: str, changes: dict) -> None
 
 
 def test_a_face_too_small_for_its_view_is_refused() -> None:
-    small = posed(0, 0, 0) * 0.5 + np.float32([256, 40])
+    small = posed(0, 0, 0) * 0.5 + np.array([256, 40], np.float32)
     small = a_shot(points=np.repeat(small[None], 30, 0))
     plan = plan_shot(small, (480, 640), ("face", "body"), Limits(), load_measures())
     assert plan.refused["face"] == "too small"

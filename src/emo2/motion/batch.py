@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,7 +32,7 @@ class MotionBatch:
     def first(self, count: int) -> MotionBatch:
         """The first windows."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return MotionBatch(**{n: None if t is None else t[:count] for n, t in tensors.items()})
+        return replace(self, **{n: t[:count] for n, t in tensors.items() if t is not None})
 
     def share_known(self) -> Float[Tensor, "b f c"]:
         """1 where a number is true, else 0."""

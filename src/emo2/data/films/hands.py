@@ -135,12 +135,12 @@ def _checked(found: dict[str, ndarray], path: Path, film_fps: float) -> Tracked:
         points = found["points"].astype(np.float32)
     else:
         points[:, :, 0, :2] = found["wrist"]
-    sure = found.get("confidence", points[..., 2].mean(-1)).astype(np.float32)
+    sure = found["confidence"] if "confidence" in found else points[..., 2].mean(-1)
     both = "global_orient" in found and "hand_pose" in found
     return Tracked(
         fps=float(found.get("fps", np.float64(film_fps))),
         points=np.nan_to_num(points),
-        confidence=np.nan_to_num(sure).clip(0.0, 1.0),
+        confidence=np.nan_to_num(sure).clip(0.0, 1.0).astype(np.float32),
         orient=found["global_orient"].astype(np.float32) if both else None,
         pose=found["hand_pose"].astype(np.float32) if both else None,
     )

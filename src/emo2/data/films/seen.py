@@ -278,7 +278,9 @@ def _body_of(portrait: Portrait | None, scale: float) -> Float[ndarray, "8 3"]:
     """Body points of the reference in the film's pixels."""
     if portrait is None:
         return np.zeros((8, 3), np.float32)
-    return portrait.body_points.numpy().astype(np.float32) / np.float32([scale, scale, 1.0])
+    return portrait.body_points.numpy().astype(np.float32) / np.array(
+        [scale, scale, 1.0], np.float32
+    )
 
 
 def _hull(face: Float[ndarray, "68 2"]) -> Bool[ndarray, "s s"]:
