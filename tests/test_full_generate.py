@@ -140,6 +140,8 @@ def test_what_is_missing_is_one_sentence_that_names_the_command(
     said = refused(capsys, *words, "--preset", "hallo")
     assert "emo2 download hallo" in said
     assert "emo2 convert" in said
+    said = refused(capsys, *words, "--preset", "musepose")  # not worth fetching
+    assert "driven by poses that no voice gives" in said
     file = write_preset(tmp_path, "echomimic-v2")
     ears, vae = tmp_path / "speech.safetensors", tmp_path / "vae.safetensors"
     for gone, name in ((ears, "whisper"), (vae, "vae")):
@@ -186,3 +188,6 @@ def test_a_lora_of_something_else_is_refused(tmp_path: Path) -> None:
               tmp_path / "other.safetensors")  # fmt: skip
     with pytest.raises(UserError, match="no low-rank weights for Stable Diffusion"):
         add_lora(LatentStage(small("full")), tmp_path / "other.safetensors")
+    (tmp_path / "page.pth").write_text("<html>not found</html>")
+    with pytest.raises(UserError, match="is no file of weights"):
+        add_lora(LatentStage(small("full")), tmp_path / "page.pth")

@@ -174,7 +174,7 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
     add("--save-motion", type=Path, metavar="FILE", help="write the motion that was used")
     add("--size", type=size, metavar="HxW", help="the film's size; default: the photo's")
     add("--face", type=whole, metavar="INDEX", help="which face; default: the largest (0)")
-    add("--device", default="cpu", metavar="D", help="cpu or cuda")
+    add("--device", default="cpu", metavar="D", help="cpu, cuda, or several: cuda:0,cuda:1")
     add("--steps", type=count, metavar="N", help="diffusion steps of stage 2")
     add("--keep-frames", type=Path, metavar="DIR", help="also write every frame as PNG")
     add("--no-resume", action="store_true", help="start anew, even where a killed run left clips")

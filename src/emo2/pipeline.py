@@ -26,11 +26,13 @@ from emo2.hands import resample
 from emo2.media import num_frames
 from emo2.motion import MotionStage, SpeechMotion
 from emo2.portrait import PortraitFinder
+from emo2.presets import PRESETS
 from emo2.reel import Reel, cut, join
 from emo2.signals import Clip, GuidanceMaps, Motion, Portrait, Speech, SpeechFeatures
 from emo2.speech import Ears, SpeechEncoder
 from emo2.start import pose_of
 from emo2.video import VideoStage
+from emo2.video.families import require_voice
 from emo2.video.latent_load import Setup, furnish, read_stage
 from emo2.video.latent_stage import LatentStage
 
@@ -219,6 +221,8 @@ def load(
     A file that is missing, damaged or made for other networks is a `UserError`.  `setup`: for stages over Stable
     Diffusion's latents; `device` may then name several, with commas.
     """
+    if str(preset) in PRESETS:  # before anybody fetches gigabytes
+        require_voice(PRESETS[str(preset)].video.family)
     path = weights.require_video(str(preset))
     found_config = weights.config_of(path)
     if found_config is not None and found_config.video.codec.kind == "sd":

@@ -201,6 +201,12 @@ def read_tensors(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            is_weights = file.read(1) in (b"\x80", b"P")  # a pickle, or an archive with one
+        if not is_weights:
+            raise UserError(
+                f"{path} is no file of weights; give .safetensors, .pth, .pt, .bin"
+            ) from error
         raise UserError(
             f"{path} holds more than tensors (code could run when it is opened); "
             "ask its author for a .safetensors file"

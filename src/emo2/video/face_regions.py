@@ -104,7 +104,7 @@ def read_embedding(path: Path, numbers: int = EMBEDDING) -> Float[Tensor, "1 n"]
             found = found[names[0]]
         values = np.asarray(found, dtype=np.float32).reshape(-1)
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as numbers ({error}); give {wanted}") from error
+        raise UserError(f"{path} cannot be read as numbers; give {wanted}") from error
     if len(values) != numbers or not np.isfinite(values).all():
         raise UserError(f"{path} holds {len(values)} numbers; expected {wanted}")
     return torch.from_numpy(values.copy())[None]

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emo2.diffusion import NoiseProcess
+from emo2.errors import UserError
 from emo2.video.guides import Guide
 from emo2.video.windows import Windows
 
@@ -105,3 +106,13 @@ FAMILIES: dict[str, Sampling] = {
         windows=Windows(size=24, overlap=4, beyond="mirror"),
     ),
 }  # fmt: skip
+
+
+def require_voice(family: str) -> None:
+    """Refuse a family whose films no voice can drive; what is no public family passes."""
+    way = FAMILIES.get(family)
+    if way is not None and way.guide is None:
+        able = ", ".join(name for name, other in FAMILIES.items() if other.guide is not None)
+        raise UserError(
+            f"{family} is driven by poses that no voice gives; films from a voice are made by {able}"
+        )

@@ -23,7 +23,7 @@ from emo2.reel import Reel
 from emo2.signals import Clip, Motion, Portrait, SpeechFeatures
 from emo2.video.conditions import FrameConditions
 from emo2.video.face_regions import NO_EMBEDDING, regions_of
-from emo2.video.families import FAMILIES
+from emo2.video.families import FAMILIES, require_voice
 from emo2.video.film_conditions import FilmLook, Stretch, Told
 from emo2.video.film_examples import Dropping, FilmExamples
 from emo2.video.latent_sampling import (
@@ -134,12 +134,7 @@ class LatentStage(VideoNetwork):
     @torch.no_grad()
     def look(self, portrait: Portrait) -> FilmLook:
         """The photo's latents and face; once per film."""
-        if self.way.guide is None:
-            able = ", ".join(name for name, way in FAMILIES.items() if way.guide is not None)
-            raise UserError(
-                f"{self.config.family} is driven by poses that no voice gives; "
-                f"films from a voice are made by {able}"
-            )
+        require_voice(self.config.family)
         if any(side % SIDE for side in portrait.size):
             raise UserError(
                 f"the picture is {portrait.size[0]}x{portrait.size[1]}; its sides must be multiples of {SIDE}"
