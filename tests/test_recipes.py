@@ -194,7 +194,7 @@ def test_what_a_recipe_lacks_is_said(
     assert "a recipe needs takes" in sentence()
     data = ("--data", str(tmp_path / "sets"), "--start", str(start))
     (tmp_path / "sets").mkdir()
-    assert "none of the shards are takes" in sentence(*data)
+    assert "holds no shards" in sentence(*data)
     make_shard(tmp_path / "sets" / "stills.safetensors", frames=2)
     assert "none of the shards are takes" in sentence(*data)
     make_shard(tmp_path / "sets" / "stills.safetensors", frames=3, kind="takes")
