@@ -1,7 +1,7 @@
-"""Fits the map from what a film shows of a face to face actions, on rendered people whose actions are known.
+"""Fits the factors from what a film shows of a face to face actions, on rendered people whose actions are known.
 
 `python -m emo2.data.films.calibrate TRAIN TEST SHAPE -o FILE`: folders of the studio's face shards, and a file of the
-mean face.  An action counts as known where the map's reading of held-out people correlates well with the truth.
+mean face.  An action counts as known where its reading of held-out people correlates well with the truth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from numpy import ndarray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from emo2.data.films.faces import Measures, carried, eye_distance, features_of, fit_head, head_of
+from emo2.data.films.faces import (
+    FEATURES,
+    Measures,
+    carried,
+    eye_distance,
+    features_of,
+    fit_head,
+    head_of,
+)
 from emo2.data.films.flow import Matcher
 from emo2.signals import FACE_ACTIONS
 from emo2.video.examples import MIRROR_ACTIONS
@@ -26,14 +34,13 @@ KNOWN_FROM = 0.75
 """Correlation on held-out people from which on an action counts as read."""
 FINDER_NOISE = 0.03
 """Error of the finder's points on the reference, in distances between the eyes."""
-RIDGE = 60.0
-READ = ("jaw", "mouth", "brow", "eyeBlink")
-"""Beginnings of the actions that are read: what moves points or shuts eyes (gaze could only be guessed by the head)."""
+READ = {"jawOpen": "opening", "eyeBlinkLeft": "left_eye", "eyeBlinkRight": "right_eye"}
+"""Actions that are read, and from which feature."""
 
 
 def read_labelled(
     folders: list[Path], measures: Measures, seed: int = 0
-) -> Iterator[tuple[Float[ndarray, " n"], Float[ndarray, "52"], ndarray, ndarray]]:
+) -> Iterator[tuple[Float[ndarray, "4"], Float[ndarray, "52"], ndarray, ndarray]]:
     """(features, actions against the reference, head as read, head as it is) of every frame of some shards."""
     rng = np.random.default_rng(seed)
     for path in sorted(p for folder in folders for p in folder.glob("*.safetensors")):
@@ -72,19 +79,17 @@ def calibrate(
 ) -> tuple[Measures, Float[ndarray, "52"], Float[ndarray, "6"]]:
     """The map, its correlation with the truth on held-out people, and that of the head's channels."""
     x, y, *_ = (np.stack(z) for z in zip(*read_labelled(train, measures), strict=True))
-    scale = x.std(0) + 1e-3
-    scale[-1] = 1.0
-    unit = x / scale
-    inner = unit.T @ unit + RIDGE * np.diag([*np.ones(len(scale) - 1), 0.0])
-    weights = np.linalg.solve(inner, unit.T @ y).T / scale
+    weights = np.zeros((len(FACE_ACTIONS), len(FEATURES)), np.float32)
+    for name, feature in READ.items():
+        action, column = FACE_ACTIONS.index(name), [FEATURES.index(feature), len(FEATURES) - 1]
+        weights[action, column], *_ = np.linalg.lstsq(x[:, column], y[:, action], rcond=None)
     x, y, read, head = (np.stack(z) for z in zip(*read_labelled(test, measures, 1), strict=True))
     found = x @ weights.T
     right = np.array([_correlation(a, b) for a, b in zip(found.T, y.T, strict=True)], np.float32)
     pose = np.array([_correlation(a, b) for a, b in zip(read.T, head.T, strict=True)], np.float32)
-    known = (right >= KNOWN_FROM) & np.array([name.startswith(READ) for name in FACE_ACTIONS])
+    known = right >= KNOWN_FROM
     known &= known[MIRROR_ACTIONS]  # both sides or none
-    kept = (weights * known[:, None]).astype(np.float32)
-    return replace(measures, weights=kept, known=known), right, pose
+    return replace(measures, weights=weights * known[:, None], known=known), right, pose
 
 
 def _correlation(a: ndarray, b: ndarray) -> float:
@@ -101,7 +106,7 @@ def main() -> None:
     told = parser.parse_args()
     shape = np.load(told.shape).astype(np.float32)
     empty = Measures(
-        shape=shape[:68], neck=shape[68], weights=np.zeros((52, 1), np.float32),
+        shape=shape[:68], neck=shape[68], weights=np.zeros((52, 4), np.float32),
         known=np.zeros(52, bool),
     )  # fmt: skip
     found, right, pose = calibrate(told.train, told.test, empty)

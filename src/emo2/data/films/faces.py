@@ -1,9 +1,9 @@
 """What a face does against its reference frame: head pose, and those of the 52 face actions that can be measured.
 
 Both are read from where optical flow carries the reference's 68 points.  The head is a rigid shape (the mean of the
-studio's people) under weak perspective.  What the points do beyond it, and how the contrast of eyes and mouth
-changes, is brought to actions by a linear map that was fitted on rendered people, whose actions are known
-(`calibrate.py`); only actions that it reads well on held-out people count as known, the others are masked.
+studio's people) under weak perspective.  The jaw is read from what chin and lower lip do beyond it, each eye's lid
+from the eye's contrast, by factors that were fitted on rendered people, whose actions are known (`calibrate.py`).
+All other actions are masked: a map from all points read more of them on rendered people, and nonsense on real ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ RIGID = (*range(0, 3), *range(14, 17), *range(27, 36), 36, 39, 42, 45)
 """Points that move with the skull: before the ears, nose, corners of the eyes."""
 EYE_M = 0.065
 """Distance between the eyes (the studio's mean)."""
-EYES, MOUTH = ((36, 42), (42, 48)), (60, 68)
+EYES = ((36, 42), (42, 48))
+LOWER = (8, 57, 66)
+"""Chin and lower lip."""
+FEATURES = ("opening", "right_eye", "left_eye", "one")
+"""How far chin and lower lip have gone down beyond the nose (in distances between the eyes, the head's turn taken
+out), the logarithm of each eye's contrast against the reference's (the person's own sides), and 1."""
 DISC = 0.08
 """Radius about a point over which its flow is read, in distances between the eyes."""
 FILE = ASSETS / "film" / "face_measures.safetensors"
@@ -39,7 +44,7 @@ class Measures:
     """Mean face in distances between the eyes, from their middle; x right, y down, z to the camera."""
     neck: Float[ndarray, "3"]
     """The head's pivot in the same units."""
-    weights: Float[ndarray, "52 n"]
+    weights: Float[ndarray, "52 4"]
     """Features to actions; zero rows for those that are not read."""
     known: Bool[ndarray, "52"]
 
@@ -142,23 +147,19 @@ def features_of(
     fits: tuple[HeadFit, HeadFit],
     pictures: tuple[UInt8[ndarray, "h w 3"], UInt8[ndarray, "h w 3"]],
     measures: Measures,
-) -> Float[ndarray, " n"]:
-    """What the map to actions reads: each point's own move in the face's axes, and eyes' and mouth's contrast.
-
-    `fits` and `pictures`: of the frame, then of the reference.
-    """
+) -> Float[ndarray, "4"]:
+    """What actions are read from (`FEATURES`); `fits` and `pictures`: of the frame, then of the reference."""
     fit, rest = fits
     rigid = fit.project(measures.shape) - rest.project(measures.shape)
     own = (points - reference - rigid) / rest.scale
     _, _, roll = angles_of(fit.turn)
-    cos, sin = np.cos(roll), np.sin(roll)
-    own = own @ np.array([[cos, -sin], [sin, cos]])
+    down = own @ np.array([-np.sin(roll), np.cos(roll)])
+    opening = down[list(LOWER)].mean() - down[27:36].mean()
     marks = [
         np.log(_contrast(pictures[0], points[a:b]) / _contrast(pictures[1], reference[a:b]))
         for a, b in EYES
     ]
-    dark = _darkness(pictures[0], points) - _darkness(pictures[1], reference)
-    return np.concatenate([own.ravel(), marks, [dark, 1.0]]).astype(np.float32)
+    return np.array([opening, *marks, 1.0], np.float32)
 
 
 def _contrast(picture: UInt8[ndarray, "h w 3"], eye: Float[ndarray, "6 2"]) -> float:
@@ -166,14 +167,6 @@ def _contrast(picture: UInt8[ndarray, "h w 3"], eye: Float[ndarray, "6 2"]) -> f
     wide = float(np.linalg.norm(eye[3] - eye[0]))
     box = _cut(picture, eye.mean(0), 0.7 * wide, 0.45 * wide)
     return float(np.abs(np.diff(box, axis=0)).mean()) + 0.004
-
-
-def _darkness(picture: UInt8[ndarray, "h w 3"], points: Float[ndarray, "68 2"]) -> float:
-    """Share of the mouth's middle that is darker than the lips' usual."""
-    wide = float(np.linalg.norm(points[54] - points[48]))
-    box = _cut(picture, points[MOUTH[0] : MOUTH[1]].mean(0), 0.25 * wide, 0.2 * wide)
-    skin = _cut(picture, points[[31, 35]].mean(0), 0.6 * wide, 0.1 * wide)
-    return float((box < 0.55 * max(float(np.median(skin)), 0.02)).mean())
 
 
 def _cut(
@@ -187,7 +180,7 @@ def _cut(
 
 
 def actions_of(
-    features: Float[ndarray, "f n"], measures: Measures
+    features: Float[ndarray, "f 4"], measures: Measures
 ) -> tuple[Float[ndarray, "f 52"], Bool[ndarray, "52"]]:
     """Actions of a shot's frames, and which of them are known; the least of each action counts as none.
 

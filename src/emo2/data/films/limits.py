@@ -46,6 +46,7 @@ REASONS = {
     "camera moves": "the camera moves or zooms",
     "face hidden": "too much of the face is hidden or not found again",
     "too short": "the shot is too short",
+    "left over": "they do not fill a window",
     "no sound": "there is no sound (--silent keeps such shots as pictures)",
     "no voice": "no voice is heard",
     "mouth still": "a voice sounds, but this mouth hardly moves",

@@ -39,8 +39,6 @@ SIDE, PARTS_SIDE = 256, 128
 UNSURE_PART = 255
 """Part of the body that nobody is sure of (`portrait.views.IGNORED`)."""
 _SURE_PART = 0.6
-LOWER = (8, 57, 66)
-"""Chin and lower lip: how far they are down is how far the mouth is open."""
 _HULL = (*range(17), *range(26, 16, -1))
 """Outline of the face."""
 
@@ -159,7 +157,7 @@ class _Faces:
     """What the face does in every frame."""
 
     head: Float[ndarray, "f 6"]
-    features: Float[ndarray, "f n"]
+    features: Float[ndarray, "f 4"]
     opening: Float[ndarray, " f"]
 
 
@@ -230,8 +228,7 @@ class _Arrays:
         self.head[index] = head_of(fits[0], fits[1], measures)
         features = features_of(points[0], points[1], fits, pictures, measures)
         self.features[index] = features
-        own = features[: 2 * 68].reshape(68, 2)
-        self.opening[index] = own[list(LOWER), 1].mean() - own[27:36, 1].mean()
+        self.opening[index] = features[0]
 
 
 def explained(

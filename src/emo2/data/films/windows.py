@@ -118,7 +118,8 @@ def _verdict(
     used = np.zeros(len(marks), bool)
     for start in starts:
         used[start : start + frames] = True
-    short = ["too short" if not m and not u else m for m, u in zip(marks, used, strict=True)]
+    unused = "left over" if starts else "too short"
+    short = [m if m or u else unused for m, u in zip(marks, used, strict=True)]
     facts = {**seen.plan.facts, **heard}
     if used.any():
         facts |= {
