@@ -21,6 +21,7 @@ from emo2.convert.names import POSITIONS, table
 from emo2.convert.sizes import fitted
 from emo2.errors import UserError
 from emo2.presets import PRESETS
+from emo2.video.latent_load import read_stage, read_start
 from emo2.video.network import VideoNetwork
 
 FOLDER = Path(__file__).parent / "parity"
@@ -156,6 +157,18 @@ def test_stable_diffusion_and_animatediff_become_a_start_and_come_back(tmp_path:
     VideoNetwork(config.video).load_state_dict(tensors, strict=True)
     name = "down.0.0.spatial.context_attention.to_k.weight"
     assert torch.equal(tensors[f"reference.{name}"], tensors[f"denoiser.{name}"])
+    with pytest.raises(UserError, match="tensors to begin training with"):
+        read_stage(ours)
+    stage, config = read_start(ours)
+    assert (config.name, stage.config.family) == ("full", "full")
+    mine = stage.state_dict()
+    shared = [n for n, t in tensors.items() if n in mine and mine[n].shape == t.shape]
+    assert all(torch.equal(mine[n], tensors[n]) for n in shared)
+    assert {"self_attention", "temporal", "residual", "feed_forward"} <= {
+        part for n in shared for part in n.split(".")
+    }
+    lost = {n for n in tensors if n not in shared}  # attention to text, and a reference's head
+    assert all("context_" in n or n.startswith("reference.") for n in lost)
     families.convert_back(ours, "animatediff", tmp_path / "back")
     there = load_file(tmp_path / "back" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(there[n], t) for n, t in base.items())

@@ -26,7 +26,7 @@ from emo2.presets import PRESETS
 from emo2.speech import load_encoder
 from emo2.train import BatchAt, Step, TrainOptions, train, train_part
 from emo2.video.film_examples import FilmExamples
-from emo2.video.latent_load import beside, read_stage
+from emo2.video.latent_load import beside, read_start
 from emo2.video.latent_stage import LatentStage
 from emo2.video.sd_vae import load_vae
 
@@ -120,7 +120,7 @@ def train_recipe(
         stage = LatentStage(config.video)
         log.warning("no --start: the networks begin at random; give weights to go on from")
     else:
-        stage, config, _ = read_stage(start)
+        stage, config = read_start(start)
     vae, ears = (None if start is None else beside(start, name) for name in ("vae", "speech"))
     stage.use(load_vae(config.video.codec, vae).to(options.device))
     hear = listener(load_encoder(config.speech, ears)) if recipe.hears else None

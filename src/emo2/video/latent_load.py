@@ -6,8 +6,9 @@ numbers they will be used in and taken over as they are, so that two billion par
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ from emo2 import weights
 from emo2.config import Config
 from emo2.diffusion import Solver
 from emo2.errors import UserError
+from emo2.presets import PRESETS
 from emo2.sources import folder_of
 from emo2.speech import Ears, load_encoder
 from emo2.video.face_regions import EMBEDDING, read_embedding
+from emo2.video.families import FAMILIES
 from emo2.video.latent_stage import LatentStage, Wishes
 from emo2.video.placement import Placement
 from emo2.video.sd_vae import load_vae
 from emo2.video.windows import Laying
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +75,40 @@ def read_stage(
         raise UserError(
             f"{path} is a stage 2 of the {config.name} preset; give a folder with all three of its files"
         )
+    if config.video.family not in FAMILIES:
+        raise UserError(
+            f"{path} holds {config.name}: tensors to begin training with (emo2 train emo-image --start {path}), "
+            "no networks that make films"
+        )
     with torch.device("meta"):
         stage = LatentStage(config.video)
     weights.fill(stage, tensors, path, assign=True)
     return stage.eval().requires_grad_(False), config, facts
+
+
+def read_start(path: Path) -> tuple[LatentStage, Config]:
+    """What training begins with: a stage as it is, or `full` around Stable Diffusion and AnimateDiff (EMO §3.3).
+
+    Of these it takes every tensor that it has under the same name and in the same shape; the rest begins as made.
+    """
+    config = weights.config_of(path)
+    if config is None or config.video.family in FAMILIES or config.video.codec.kind != "sd":
+        stage, config, _ = read_stage(path)
+        return stage, config
+    tensors, found, _ = weights.load(path, part="video")
+    full = PRESETS["full"]
+    video = replace(
+        full.video,
+        reference=replace(full.video.reference, widths=found.video.reference.widths),
+        denoiser=replace(full.video.denoiser, widths=found.video.denoiser.widths),
+    )
+    stage = LatentStage(video)
+    own = stage.state_dict()
+    taken = {n: t for n, t in tensors.items() if n in own and own[n].shape == t.shape}
+    weights.fill(stage, own | taken, path)
+    text = "%s: %d of the %d tensors of full are taken from %s, the others begin at random"
+    log.warning(text, path, len(taken), len(own), found.name)
+    return stage.eval().requires_grad_(False), replace(full, video=video)
 
 
 def furnish(stage: LatentStage, config: Config, path: Path, setup: Setup) -> Ears:
