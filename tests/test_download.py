@@ -168,6 +168,18 @@ def test_a_folder_that_was_fetched_once_is_checked_when_it_is_carried_on(
     assert run("wav2vec2", "--from", first, "--yes", "-o", second) == 0
 
 
+def test_two_names_in_one_folder_keep_both_their_checksums(local: Path, tmp_path: Path) -> None:
+    (local / "mm_sd_v15_v2.ckpt").write_bytes(WEIGHTS[::-1])
+    both = tmp_path / "both"
+    assert run("wav2vec2", "--from", local, "--yes", "-o", both) == 0
+    assert run("animatediff", "--from", local, "--yes", "-o", both) == 0
+    files = json.loads((both / "checksums.json").read_text())["files"]
+    assert set(files) == {"config.json", "model.safetensors", "mm_sd_v15_v2.ckpt"}
+    (both / "checksums.json").write_text("{")
+    assert run("animatediff", "--from", local, "--yes", "-o", both) == 0
+    assert set(json.loads((both / "checksums.json").read_text())["files"]) == {"mm_sd_v15_v2.ckpt"}
+
+
 def test_a_folder_without_the_files_is_one_sentence(
     local: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,7 +107,8 @@ def fetch(plan: Plan, *, bars: bool = False) -> Iterator[Event]:
             part.replace(target)
         noted[file.name] = {"sha256": digests["sha256"], "size": file.size}
         yield Event(kind="note", text=f"{file.name}: {_readable(file.size)}, {_said(file)}")
-    notes = {"repository": plan.source.repository, "revision": plan.revision, "files": noted}
+    files = _others(plan.folder) | noted
+    notes = {"repository": plan.source.repository, "revision": plan.revision, "files": files}
     part = plan.folder / f".{NOTES}"
     part.write_text(json.dumps(notes, indent=1))
     part.replace(plan.folder / NOTES)
@@ -249,12 +250,21 @@ def _found(source: Source, file: str, name: str, local: Path) -> File:
     )
 
 
+def _others(folder: Path) -> dict[str, Any]:
+    """What was noted of the folder's files before, as far as they are still there; damaged notes are written anew."""
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    try:
+        return {name: said for name in names if (said := _noted(folder, name))}
+    except UserError:
+        return {}
+
+
 def _noted(folder: Path, name: str) -> dict[str, Any]:
     try:
-        return json.loads((folder / NOTES).read_text())["files"].get(name, {})
+        return dict(json.loads((folder / NOTES).read_text())["files"].get(name, {}))
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
             f"{folder / NOTES} is damaged; delete it to go without checksums"
         ) from error
