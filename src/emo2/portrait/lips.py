@@ -38,8 +38,18 @@ CLEAR = 0.4
 """Least height of the crests, by redness alone, where lips are apart and not merely in the shade."""
 ROUGH = 1.2
 """Rows a column by which a lip's edge never rises or falls; noise does."""
+ASIDE = 0.06
+"""How far outside the finder's outer points edges may lie, and half of how far inside its inner ones."""
+OUTER_TOP, OUTER_BOTTOM, INNER_TOP, INNER_BOTTOM = (
+    slice(50, 53),
+    slice(56, 59),
+    slice(61, 64),
+    slice(65, 68),
+)
 TEETH = 0.72
 """Light inside, against the lighter lip's, from which teeth are seen there."""
+INSET = 2
+"""Rows of light at the edges that are the lips'."""
 HOLE = 0.12
 """Gap from which the inside of a mouth may be all dark."""
 LEAST_GAP = 0.055
@@ -98,20 +108,22 @@ def find_lips(portrait: Portrait) -> Lips | None:
     if float(np.hypot(*down)) < 8.0:
         return None
     axes = np.stack([[down[1], -down[0]], down], axis=-1)
-    line = ((points[60:68] - centre) @ np.linalg.inv(axes).T)[:, 1].mean()
+    marks = (((points - centre) @ np.linalg.inv(axes).T)[:, 1]).astype(np.float32)
     window = _window(portrait, centre, axes)
     lab = cv2.cvtColor(window, cv2.COLOR_RGB2LAB)
     light = cv2.GaussianBlur(lab[..., 0], (0, 0), 1.0)
     red, height = _redness(lab[..., 1])
     if height < REDDER:
         return None
-    line = (line / REACH + 1.0) * SIDE / 2
+    line = (float(marks[60:68].mean()) / REACH + 1.0) * SIDE / 2
     lipness, shaded = (red - height * _dark(light, *by) for by in (DARK, SHADE))
     path = _valley(lipness, height, line)
     upper, lower, clear = _edges(lipness, path, height)
     found = _stretch(clear > STANDS_OUT, clear)
     if found is None or _roughness(upper[found], lower[found]) > ROUGH:
         return None
+    # Upper lips often lie in the shade, lower ones hardly ever: what is dark above them is the mouth.
+    lower = np.maximum(lower, _edges(shaded, path, height)[1])
     to_corners = _valley(shaded, height, line)
     upper, lower = _prolonged((upper, lower), found, _edges(shaded, to_corners, height))
     upper, lower = _smooth(upper, lower, to_corners)
@@ -124,12 +136,23 @@ def find_lips(portrait: Portrait) -> Lips | None:
         lower=_units(lower),
         clear=float(np.median(redness)),
     )
-    wide = (found.stop - found.start) / UNIT
-    if lips.clear < CLEAR or lips.gap < LEAST_GAP or wide < LEAST_WIDTH:
+    if (found.stop - found.start) / UNIT < LEAST_WIDTH or not _likely(lips, marks, found):
         return None
     if lips.gap < HOLE and _lightness(light, upper, lower, _middle(found)) < TEETH:
         return None
     return lips
+
+
+def _likely(lips: Lips, marks: Float32[np.ndarray, "68"], found: slice) -> bool:
+    """Whether lips are clearly apart, and about where the finder's points (their places down) have them."""
+    top, bottom = float(lips.upper[found].min()), float(lips.lower[found].max())
+    near = (
+        top > float(marks[OUTER_TOP].mean()) - ASIDE
+        and bottom < float(marks[OUTER_BOTTOM].mean()) + ASIDE
+        and top < float(marks[INNER_TOP].mean()) + 2.0 * ASIDE
+        and bottom > float(marks[INNER_BOTTOM].mean()) - 2.0 * ASIDE
+    )
+    return near and lips.clear >= CLEAR and lips.gap >= LEAST_GAP
 
 
 def _units(places: np.ndarray) -> Float32[np.ndarray, " n"]:
@@ -160,7 +183,8 @@ def _redness(red: Float32[np.ndarray, "s s"]) -> tuple[Float32[np.ndarray, "s s"
     third = SIDE // 3
     lip = np.percentile(red[third + 4 : 2 * third - 4, third : 2 * third], 92)
     skin = np.median(red[round(0.75 * SIDE) :, SIDE // 4 : 3 * SIDE // 4])
-    return red, float(lip - skin)
+    # A tongue is redder than lips, and no third lip.
+    return np.minimum(red, lip), float(lip - skin)
 
 
 def _dark(light: np.ndarray, low: float, high: float) -> Float32[np.ndarray, "s s"]:
@@ -236,7 +260,8 @@ def _lightness(light: np.ndarray, upper: np.ndarray, lower: np.ndarray, among: s
         first, last = int(upper[column]), int(np.ceil(lower[column])) + 1
         above = light[max(first - lip, 0) : first + 1, column].mean()
         below = light[last : last + lip, column].mean()
-        shares.append(light[first:last, column].max() / max(above, below, 1.0))
+        inside = light[min(first + INSET, last - 1) : max(last - INSET, first + 1), column]
+        shares.append(inside.max(initial=0.0) / max(above, below, 1.0))
     return float(np.median(shares))
 
 

@@ -20,6 +20,8 @@ from emo2.portrait.lips import Lips, find_lips
 from emo2.signals import Portrait
 from emo2.video.own_teeth import OwnTeeth, teeth_of
 
+TIMES = 2
+"""How often lips may be brought together: a tongue or lower teeth may part a wide open mouth in two."""
 UPPER_SHARE = 0.3
 """Of a gap that the upper lip closes."""
 RIM, RIM_PIXELS = 0.006, 0.5
@@ -40,20 +42,31 @@ SHUT = 0.01
 def lips_together(portrait: Portrait) -> tuple[Portrait, OwnTeeth | None]:
     """The portrait with closed lips, picture and points, and the teeth that it showed.
 
-    The portrait as it is where its lips are not surely apart.
+    The portrait as it is where its lips are not surely apart, or where they do not meet even so.
     """
     lips = find_lips(portrait)
     if lips is None:
         return portrait, None
+    closed = portrait
+    apart: Lips | None = lips
+    for _ in range(TIMES):
+        if apart is not None:
+            closed = _closed(closed, apart)
+            apart = find_lips(closed)
+    if apart is not None:
+        return portrait, None
+    return closed, teeth_of(portrait, lips)
+
+
+def _closed(portrait: Portrait, lips: Lips) -> Portrait:
     closing = Closing.of(lips, portrait.face_points)
     image = portrait.image.permute(1, 2, 0).cpu().numpy().astype(np.float32, order="C")
     closing.close(image)
-    closed = replace(
+    return replace(
         portrait,
         image=torch.from_numpy(image).permute(2, 0, 1).to(portrait.image),
         face_points=closing.points(portrait.face_points),
     )
-    return closed, teeth_of(portrait, lips)
 
 
 @dataclass(frozen=True, kw_only=True)
