@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ SKIN, LIP, TEETH, DARK = (
 
 def drawn(gap: float, inside: tuple[float, float, float] = TEETH, turned: float = 0.0) -> Portrait:
     """A face of skin with lips whose inner edges are `gap` pixels apart in the middle, turned by so many degrees."""
-    big = 4
+    big = 2
     x, y = np.meshgrid(np.arange(SIDE * big) / big, np.arange(SIDE * big) / big)
     across, down = (x - 150) / 38, y - MOUTH
     arch = np.clip(1 - across**2, 0, 1)
@@ -111,14 +112,14 @@ def test_lips_that_cannot_be_told_from_skin_leave_the_photo_alone() -> None:
     grey = portrait.image.mean(0, keepdim=True).expand(3, -1, -1)
     noise = torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     for image in (grey, torch.zeros(3, SIDE, SIDE), noise.clamp(-1, 1)):
-        unsure = Portrait(**{**vars(portrait), "image": image})
+        unsure = replace(portrait, image=image)
         assert lips_together(unsure)[0] is unsure
 
 
 def test_points_that_are_no_face_leave_the_photo_alone() -> None:
     portrait = drawn(16.0)
     for points in (torch.zeros(68, 2), portrait.face_points - 400.0, portrait.face_points * 0.05):
-        astray = Portrait(**{**vars(portrait), "face_points": points})
+        astray = replace(portrait, face_points=points)
         assert lips_together(astray)[0] is astray
 
 
@@ -186,3 +187,22 @@ def test_stage_2_looks_at_the_closed_mouth_and_knows_its_teeth(small_models: Mod
     mouth = look.views[-1].windows[0].inside
     assert mouth is not None
     assert not np.array_equal(mouth.upper, mouth_inside().upper)
+
+
+def with_patch(portrait: Portrait, colour: tuple, rows: slice, half: int) -> Portrait:
+    """The portrait with a patch in the middle of some rows."""
+    image = portrait.image.clone()
+    image[:, rows, 150 - half : 150 + half] = torch.tensor(colour).view(3, 1, 1) * 2 - 1
+    return replace(portrait, image=image)
+
+
+def test_skin_between_a_red_nose_and_closed_lips_is_no_mouth() -> None:
+    portrait = with_patch(drawn(0.0), LIP, slice(146, 160), 24)
+    assert lips_together(portrait)[0] is portrait
+
+
+def test_a_mouth_parted_by_its_tongue_closes_too() -> None:
+    portrait = with_patch(drawn(30.0), (0.6, 0.28, 0.3), slice(187, 194), 34)
+    closed, _ = lips_together(portrait)
+    assert looks_like(portrait.image, TEETH) > 600
+    assert looks_like(closed.image, TEETH) == 0
