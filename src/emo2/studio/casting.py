@@ -9,6 +9,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
+from emo2.studio.adorn import adornments
 from emo2.studio.assets import Library
 from emo2.studio.colours import HAIR_COLOURS, cloth_colour
 from emo2.studio.material import Material
@@ -39,6 +40,8 @@ _BARE_SHOULDERS = 0.07
 """Share of people without clothes, only where nothing below the collar bones is built."""
 _CHEST_M = -0.4
 
+_CHILDREN, _UNUSUAL_BUILDS, _DYED = 0.07, 0.15, 0.06
+"""Shares of people."""
 _FRINGES = ("bob", "braid01", "short03")
 """Hair that hides an eye: seldom chosen."""
 
@@ -52,18 +55,25 @@ class Casting:
     """Test people wear and have what training people never do."""
     low_m: float = -0.33
     """Lowest height that is built, from the base of the neck."""
+    more: Generator | None = None
+    """Draws children, unusual builds and hair colours, glasses, beards and make-up; None: nobody has these."""
 
 
 def cast(rng: Generator, casting: Casting) -> Person:
     """A person."""
     gender, age = float(np.clip(rng.beta(0.4, 0.4), 0, 1)), _age(rng)
     phenotype = _phenotype(rng, gender, age)
+    if casting.more is not None:
+        phenotype |= _unusual(casting.more)
+        age = phenotype["age"]
     shape = anatomy().shape(phenotype, _local_changes(rng))
     low = float(shape.heads["neck01"][1]) + casting.low_m
     if casting.library.is_plain:
         pieces = plain_pieces(rng, shape, low)
     else:
         pieces = _dressed_pieces(rng, casting, shape, {**phenotype, "low": low})
+    if casting.more is not None:
+        pieces += adornments(casting.more, shape, phenotype)
     facts: dict[str, float | str] = {"gender": round(gender, 3), "age": round(age, 3)}
     for piece in pieces:
         picture = piece.material.picture
@@ -96,6 +106,18 @@ def _phenotype(rng: Generator, gender: float, age: float) -> dict[str, float]:
         "firmness": float(rng.uniform(0.4, 0.9)),
         **dict(zip(("african", "asian", "caucasian"), origin.tolist(), strict=True)),
     }
+
+
+def _unusual(rng: Generator) -> dict[str, float]:
+    """Children, and builds that the usual ranges leave out."""
+    found: dict[str, float] = {}
+    draws = rng.random(2)
+    if draws[0] < _CHILDREN:
+        found["age"] = float(rng.uniform(0.2, 0.45))
+    if draws[1] < _UNUSUAL_BUILDS:
+        names = ("muscle", "weight", "height", "proportions")
+        found |= {n: float(v) for n, v in zip(names, rng.beta(0.6, 0.6, 4), strict=True)}
+    return found
 
 
 def _local_changes(rng: Generator) -> dict[str, float]:
@@ -164,6 +186,8 @@ def _dressed_pieces(
     colour = HAIR_COLOURS[rng.integers(len(HAIR_COLOURS) - (0 if age > 0.7 else 2))] * rng.uniform(
         0.7, 1.4
     )
+    if casting.more is not None and casting.more.random() < _DYED:
+        colour = np.clip(casting.more.random(3) ** 1.5, 0.02, 0.9)
     for kind, chance in (("eyebrows", 0.95), ("eyelashes", 0.85), ("hair", 0.88)):
         name = _choose(rng, casting, kind, gender)
         if rng.random() < chance:

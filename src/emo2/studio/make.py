@@ -33,32 +33,27 @@ import json
 import logging
 import os
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from numpy import ndarray
 from numpy.random import Generator
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from emo2.arguments import SHARD_LABELS
 from emo2.errors import UserError
-from emo2.studio import labels
 from emo2.studio.acting import first_pose, next_pose
 from emo2.studio.assets import Library
 from emo2.studio.card import FIRST_TEST_SEED, Facts, made_with, source, write_card
 from emo2.studio.casting import Casting, cast
-from emo2.studio.develop import Development
 from emo2.studio.gesturing import first_arms, next_arms
 from emo2.studio.people import Person
 from emo2.studio.pose import ArmPose, Pose
-from emo2.studio.render import Renderer, still
-from emo2.studio.scene import Camera, background, lights
-from emo2.studio.surface import SurfacePass, packed
+from emo2.studio.render import Renderer
+from emo2.studio.shoot import Filmed, Scene, Set
 from emo2.studio.takes import LEAD_S, SAMPLE_RATE, Take, find_take
 from emo2.studio.views import View, choose_camera
 
@@ -69,6 +64,8 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 """1: headers without people, labels, versions and sources; the tensors are the same."""
 _CARD_EVERY_S = 30.0
+_MORE_STREAM = 41
+"""What came to people later has a generator of its own: a seed's poses and framing stay what they were."""
 _SIZE, _TRACE = 256, 128
 _LOW_M = {"face": -0.3, "body": -1.15}
 """Lowest height that is built, from the base of the neck."""
@@ -79,7 +76,6 @@ FRAMES = {"face": 12, "body": 6}
 TAKE_FRAMES = 12
 _PEOPLE = 16
 """In one file."""
-_OF_SURFACE = ("depth", "normals", "segments")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +165,6 @@ def _check_labels(path: Path, order: Order) -> None:
         )
 
 
-class Filmed(NamedTuple):
-    """A person's share of a shard."""
-
-    tensors: dict[str, ndarray]
-    facts: Facts
-
-
 def _write(path: Path, people: list[Filmed], seeds: list[int], stage: _Stage) -> None:
     names = list(people[0].tensors)
     tensors = {n: np.ascontiguousarray(np.stack([p.tensors[n] for p in people])) for n in names}
@@ -198,6 +187,7 @@ class _Stage:
         self.library, self.order = library, order
         self.voice_cache = out / "voices"
         self.renderer = Renderer((_SIZE, _SIZE), trace=(_TRACE, _TRACE), supersample=1.3)
+        self.set = Set(renderer=self.renderer, labels=order.labels, is_film=order.kind == "takes")
         self.made: Facts = {
             "made_with": made_with(str(self.renderer.gl.info["GL_RENDERER"])),
             "assets": source(library.folder),
@@ -210,18 +200,22 @@ class _Stage:
         person = cast(
             rng,
             Casting(
-                library=self.library, is_test=seed >= FIRST_TEST_SEED, low_m=_LOW_M[self.order.view]
+                library=self.library,
+                is_test=seed >= FIRST_TEST_SEED,
+                low_m=_LOW_M[self.order.view],
+                more=np.random.default_rng((seed, _MORE_STREAM)),
             ),
         )
         view = choose_camera(rng, person, self.order.view)
         if self.order.kind == "poses":
-            return self._shoot(rng, person, view, self._poses(rng, person))
+            scene = Scene(person=person, view=view, poses=self._poses(rng, person))
+            return self.set.shoot(scene, rng, seed)
         take = find_take(
             rng, seed, self.order.frames, voices=self.order.voices, cache=self.voice_cache
         )
         reference = _before(rng, take)
-        poses = [reference, *take.poses(reference)]
-        filmed = self._shoot(rng, person, view, poses)
+        scene = Scene(person=person, view=view, poses=[reference, *take.poses(reference)])
+        filmed = self.set.shoot(scene, rng, seed)
         filmed.tensors.update(phones=take.phones, samples=take.samples)
         if "phases" in self.order.labels and take.phases is not None:
             filmed.tensors["phases"] = take.phases
@@ -238,51 +232,6 @@ class _Stage:
             poses.append(pose)
         return poses
 
-    def _shoot(self, rng: Generator, person: Person, view: Camera, poses: list[Pose]) -> Filmed:
-        actor = self.renderer.actor(person)
-        told = None
-        if set(self.order.labels) & set(_OF_SURFACE):
-            told = SurfacePass(self.renderer, actor)
-        light, behind = lights(rng), background(rng, _SIZE, _SIZE)
-        places = labels.body_places(person)
-        rows: dict[str, list[ndarray]] = defaultdict(list)
-        for k, pose in enumerate(poses):
-            posed = still(person, pose, view)
-            if k == 0:
-                trace = actor.set_reference(posed, view)
-            else:
-                actor.pose(posed)
-                trace = actor.trace(view)
-                flow, visible = labels.grid_flow(trace)
-                rows["flow"].append(flow)
-                rows["visibility"].append(visible)
-            rows["picture"].append(actor.draw(view, light, behind))
-            rows["parts"].append(labels.part_grid(trace))
-            rows["face_points"].append(labels.face_points(posed, places))
-            rows["body_points"].append(labels.body_points(person, posed, view, trace))
-            rows["hand_points"].append(labels.hand_points(person, posed, view, trace))
-            rows["hands"].append(np.stack([posed.bones.hand_numbers(side) for side in (0, 1)]))
-            if "gaze" in self.order.labels:
-                rows["gaze"].append(labels.gaze(person, pose, posed, view))
-            for name, label in (packed(told(view)) if told else {}).items():
-                if name in self.order.labels:
-                    rows[name].append(label)
-        if told:
-            told.release()
-        actor.release()
-        tensors = {name: np.stack(values) for name, values in rows.items()}
-        development = Development(rng)
-        developed = development(tensors.pop("picture")).transpose(0, 3, 1, 2)
-        boxes = np.stack([labels.face_box(points) for points in rows["face_points"]])
-        tensors |= {
-            "reference": developed[0],
-            "frames": developed[1:],
-            "flow": tensors["flow"].astype(np.float16),
-            "face_box": boxes,
-            **_conditions(poses),
-        }
-        return Filmed(tensors, {**person.facts, "look": development.style})
-
 
 def _before(rng: Generator, take: Take) -> Pose:
     """The photo a take goes on from: the performer at rest, with a face of its own."""
@@ -291,14 +240,3 @@ def _before(rng: Generator, take: Take) -> Pose:
     return replace(
         first_pose(rng), arms=(ArmPose(hand=hands[0], pole=pole), ArmPose(hand=hands[1], pole=pole))
     )
-
-
-def _conditions(poses: list[Pose]) -> dict[str, ndarray]:
-    table = {
-        "actions": np.stack([p.actions for p in poses]),
-        "head": np.stack([p.head for p in poses]),
-        "body": np.stack([p.body for p in poses]),
-    }
-    out = {name: values[1:].astype(np.float32) for name, values in table.items()}
-    out |= {f"reference_{name}": values[0].astype(np.float32) for name, values in table.items()}
-    return out

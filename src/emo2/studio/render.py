@@ -20,15 +20,20 @@ from numpy import ndarray
 
 from emo2.errors import UserError
 from emo2.studio.assets import read_picture
-from emo2.studio.material import Material
+from emo2.studio.colouring import (
+    Colouring,
+    Variant,
+    set_lights,
+    set_material,
+    set_matrix,
+    variant,
+)
 from emo2.studio.people import Person
 from emo2.studio.pose import Bones, Pose
 from emo2.studio.scene import Camera, Lights, light_matrix
 from emo2.studio.shaders import (
     BACKGROUND_FRAGMENT,
     BACKGROUND_VERTEX,
-    COLOUR_FRAGMENT,
-    COLOUR_VERTEX,
     SHADE_FRAGMENT,
     SHADE_VERTEX,
     TRACE_FRAGMENT,
@@ -37,10 +42,14 @@ from emo2.studio.shaders import (
 from emo2.studio.skinning import pose_vertices, vertex_normals
 
 Size = tuple[int, int]
-_SOFT_EDGED = ("hair", "eyebrows", "eyelashes")
-_SHADOWLESS = ("eyes", "eyebrows", "eyelashes", "teeth", "tongue")
-_KINDS = ("skin", "hair", "eyes", "eyebrows", "eyelashes", "teeth", "tongue", "clothes")
+_SOFT_EDGED = ("hair", "eyebrows", "eyelashes", "beard", "paint", "lens")
+_SHADOWLESS = ("eyes", "eyebrows", "eyelashes", "teeth", "tongue", "beard", "lens")
 _MAX_PICTURES = 48
+_SKY = np.array(
+    [(0, 1, 0.1), (0.7, 0.5, 0.5), (-0.7, 0.5, 0.5), (0, 0.1, 1), (0.6, -0.2, 0.8), (-0.6, -0.2, 0.8)], np.float32
+)  # fmt: skip
+_SKY /= np.linalg.norm(_SKY, axis=1, keepdims=True)
+"""Directions from which light comes everywhere, the camera's side above all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +124,6 @@ class Renderer:
         self.trace_target = gl.framebuffer([self.traced], gl.depth_renderbuffer(coarse))
         self.reference = gl.texture(coarse, 1, dtype="f4")
         self.reference.filter = (moderngl.NEAREST, moderngl.NEAREST)
-        self.colour = gl.program(vertex_shader=COLOUR_VERTEX, fragment_shader=COLOUR_FRAGMENT)
         self.trace = gl.program(vertex_shader=TRACE_VERTEX, fragment_shader=TRACE_FRAGMENT)
         self.shade = gl.program(vertex_shader=SHADE_VERTEX, fragment_shader=SHADE_FRAGMENT)
         cells = 256 * max(1, round(max(size) * supersample / 512))
@@ -129,8 +137,7 @@ class Renderer:
         self.screen = gl.vertex_array(self.behind, [(gl.buffer(corners.tobytes()), "2f", "corner")])
         self.behind_picture = gl.texture((size[1], size[0]), 3, alignment=1)
         self.pictures: OrderedDict[Path | None, moderngl.Texture] = OrderedDict()
-        self.colour["picture"], self.colour["shade"], self.shade["picture"] = 0, 1, 0
-        self.colour["shade_cell"] = 1.0 / cells
+        self.colouring, self.shade["picture"] = Colouring(gl, cells), 0
         self.trace["picture"] = 0
         self.trace["reference"] = 1
         self.trace["cell"] = (1.0 / coarse[0], 1.0 / coarse[1])
@@ -149,7 +156,7 @@ class Renderer:
         pixels = np.full((1, 1, 4), 255, np.uint8) if path is None else read_picture(path)
         texture = self.gl.texture((pixels.shape[1], pixels.shape[0]), 4, pixels.tobytes())
         texture.build_mipmaps()
-        texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
+        texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
         self.pictures[path] = texture
         return texture
 
@@ -174,14 +181,11 @@ class Actor:
         ).astype(np.float32)
         self.fixed_buffer, self.fixed_stride = gl.buffer(fixed.tobytes()), fixed.shape[1] * 4
         self.reference_buffer = gl.buffer(reserve=count * 12)
+        self.ambient_buffer = gl.buffer(np.ones(count, np.float32).tobytes())
         self.reference_depth = np.zeros(renderer.trace_size, np.float32)
         self.index_buffer = gl.buffer(person.triangles.tobytes())
         moving, fix, ref = self.moving_buffer, self.fixed_buffer, self.reference_buffer
-        self.colour_array = gl.vertex_array(
-            renderer.colour,
-            [(moving, "3f 3f", "point", "normal"), (fix, "2f 3f 1f 4x", "uv", "rest", "cavity")],
-            self.index_buffer,
-        )
+        self.colour_arrays: dict[Variant, moderngl.VertexArray] = {}
         self.shade_array = gl.vertex_array(
             renderer.shade,
             [(moving, "3f 12x", "point"), (fix, "2f 20x", "uv")],
@@ -196,6 +200,20 @@ class Actor:
             ],
             self.index_buffer,
         )
+
+    def _colour_array(self, which: Variant) -> moderngl.VertexArray:
+        if which not in self.colour_arrays:
+            r = self.renderer
+            self.colour_arrays[which] = r.gl.vertex_array(
+                r.colouring.program(which),
+                [
+                    (self.moving_buffer, "3f 3f", "point", "normal"),
+                    (self.fixed_buffer, "2f 3f 1f 4x", "uv", "rest", "cavity"),
+                    (self.ambient_buffer, "1f", "ambient"),
+                ],
+                self.index_buffer,
+            )
+        return self.colour_arrays[which]
 
     def pose(self, still: Still) -> None:
         """Upload a pose."""
@@ -218,13 +236,44 @@ class Actor:
         self.reference_depth = depth[::-1]
         return self._trace(values[::-1], self.reference_depth)
 
+    def flow_to(self, before: Still, view: Camera) -> Float[ndarray, "h w 2"]:
+        """Backward flow of the pose to another one than the reference."""
+        kept = self.reference_buffer.read()
+        self.reference_buffer.write(
+            np.ascontiguousarray(before.screen[self.person.corners]).tobytes()
+        )
+        flow = self.trace(view).flow
+        self.reference_buffer.write(kept)
+        return flow
+
+    def occlude(self, strength: float) -> None:
+        """Ambient occlusion of the pose, kept for all that follow: what share of the sky each vertex sees.
+
+        Seen from a few directions, as in shadow mapping (a coarse form of Landis 2002).
+        """
+        points, normals = self.moving[:, :3], self.moving[:, 3:]
+        seen, total = np.zeros(len(points), np.float32), np.full(len(points), 1e-3, np.float32)
+        for toward in _SKY:
+            matrix = self._map_shade(toward)
+            depths = np.frombuffer(self.renderer.shaded.read(), np.float32)
+            depths = depths.reshape(self.renderer.shaded.height, -1)
+            place = (points + 0.006 * normals) @ matrix[:3, :3].T + matrix[:3, 3]
+            cells = ((place * 0.5 + 0.5) * [depths.shape[1], depths.shape[0], 1.0]).astype(np.int32)
+            column, row = (np.clip(cells[:, k], 0, len(depths) - 1) for k in (0, 1))
+            share = np.maximum(normals @ toward, 0)
+            total += share
+            seen += share * (place[:, 2] * 0.5 + 0.5 < depths[row, column] + 0.004)
+        free = 1 - strength * (1 - (seen / total) ** 2)
+        self.ambient_buffer.write(free.astype(np.float32).tobytes())
+
     def draw(
-        self, view: Camera, lights: Lights, behind: UInt8[ndarray, "h w 3"]
+        self, view: Camera, lights: Lights, behind: UInt8[ndarray, "h w 3"], *, flat_steps: int = 0
     ) -> UInt8[ndarray, "h w 3"]:
-        """The picture of the pose before a background."""
+        """The picture of the pose before a background; light in `flat_steps` levels, if not 0."""
         r = self.renderer
         gl = r.gl
-        self._draw_shade(lights)
+        shade = self._map_shade(lights.key) if lights.shadow > 0 else None
+        r.shaded.use(1)
         r.target.use()
         r.target.clear()
         gl.disable(moderngl.DEPTH_TEST)
@@ -232,13 +281,20 @@ class Actor:
         r.behind_picture.use(0)
         r.screen.render(moderngl.TRIANGLE_STRIP)
         gl.enable(moderngl.DEPTH_TEST)
-        _set_lights(r.colour, view, lights)
+        lit: set[Variant] = set()
         for material, first, count in self.person.draws:
-            _set_material(r.colour, material)
+            which = variant(material, lights, flat_steps)
+            program = r.colouring.program(which)
+            if which not in lit:
+                lit.add(which)
+                set_lights(program, view, lights, flat_steps)
+                if shade is not None:
+                    set_matrix(program, "shade_matrix", shade)
+            set_material(program, material)
             if material.kind in _SOFT_EDGED:
                 gl.enable(moderngl.BLEND)
             r.picture(material.picture).use(0)
-            self.colour_array.render(vertices=count * 3, first=first * 3)
+            self._colour_array(which).render(vertices=count * 3, first=first * 3)
             gl.disable(moderngl.BLEND)
         fine = (r.drawn.height, r.drawn.width)
         pixels = np.frombuffer(r.drawn.read(), np.uint8).reshape(*fine, 4)
@@ -256,21 +312,17 @@ class Actor:
     def release(self) -> None:
         """Free the device's memory."""
         for item in (
-            self.colour_array, self.trace_array, self.shade_array, self.moving_buffer, self.fixed_buffer,
-            self.reference_buffer, self.index_buffer,
+            *self.colour_arrays.values(), self.trace_array, self.shade_array, self.moving_buffer, self.fixed_buffer,
+            self.reference_buffer, self.index_buffer, self.ambient_buffer,
         ):  # fmt: skip
             item.release()
 
-    def _draw_shade(self, lights: Lights) -> None:
-        """What the key light sees: where it does not reach, there is shadow."""
+    def _map_shade(self, toward: Float[ndarray, "3"]) -> Float[ndarray, "4 4"]:
+        """What a light in that direction sees, into the map: where it does not reach, there is shadow."""
         r = self.renderer
-        r.colour["shadow"] = lights.shadow
-        if lights.shadow <= 0:
-            return
         points = self.moving[::7, :3]
-        matrix = light_matrix(lights.key, points.min(0), points.max(0))
+        matrix = light_matrix(toward, points.min(0), points.max(0))
         set_matrix(r.shade, "matrix", matrix)
-        set_matrix(r.colour, "shade_matrix", matrix)
         r.shade_target.use()
         r.shade_target.clear(depth=1.0)
         r.gl.enable(moderngl.DEPTH_TEST)
@@ -279,7 +331,7 @@ class Actor:
                 continue
             r.picture(material.picture).use(0)
             self.shade_array.render(vertices=count * 3, first=first * 3)
-        r.shaded.use(1)
+        return matrix
 
     def _draw_trace(self, view: Camera) -> None:
         r = self.renderer
@@ -311,31 +363,3 @@ class Actor:
             parts=np.where(person, parts, 0),
             depth=np.where(person, values[..., 2], 0),
         )
-
-
-def set_matrix(program: moderngl.Program, name: str, matrix: Float[ndarray, "4 4"]) -> None:
-    """Give a program a matrix."""
-    uniform = program[name]
-    assert isinstance(uniform, moderngl.Uniform)
-    uniform.write(np.ascontiguousarray(matrix.T).tobytes())  # OpenGL wants columns
-
-
-def _set_lights(program: moderngl.Program, view: Camera, lights: Lights) -> None:
-    set_matrix(program, "matrix", view.matrix)
-    program["eye"] = tuple(float(v) for v in view.eye)
-    for name in ("key", "fill", "rim"):
-        program[name] = tuple(float(v) for v in getattr(lights, name))
-        program[f"{name}_colour"] = getattr(lights, f"{name}_colour")
-    program["sky"], program["ground"] = lights.sky, lights.ground
-    program["exposure"] = lights.exposure
-
-
-def _set_material(program: moderngl.Program, material: Material) -> None:
-    program["kind"] = _KINDS.index(material.kind)
-    program["tint"] = material.tint
-    program["lower_tint"] = material.lower_tint or material.tint
-    program["waist"] = material.waist
-    program["gamma"] = material.gamma
-    program["repaint"] = material.repaint
-    program["gloss"] = material.gloss
-    program["pattern"] = tuple(float(v) for v in material.pattern)

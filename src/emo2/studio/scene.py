@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -58,6 +58,10 @@ class Lights:
     exposure: float = 1.0
     shadow: float = 0.0
     """Share of the key light that a shadow takes away."""
+    softness: float = 1.0
+    """Of a shadow's edge, in cells of its map."""
+    occlusion: float = 0.0
+    """Share of the light from everywhere that narrow places lose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +135,43 @@ def lights(rng: Generator) -> Lights:
         exposure=float(rng.uniform(0.75, 1.25) / (sky + 0.6 * key + 0.5 * fill)),
         shadow=float(rng.choice([0.0, rng.uniform(0.4, 1.0)], p=[0.45, 0.55])),
     )
+
+
+def moods(rng: Generator, usual: Lights) -> Lights:
+    """The same lights as they mostly are, or coloured, from behind, from below, from one side; soft shadows."""
+    soft = replace(
+        usual,
+        softness=float(rng.choice([1.0, rng.uniform(1.2, 2.4)])),
+        occlusion=float(rng.choice([0.0, rng.uniform(0.5, 1.0)], p=[0.6, 0.4])),
+    )
+    name = str(
+        rng.choice(["usual", "coloured", "side", "behind", "below"], p=[0.7, 0.12, 0.1, 0.05, 0.03])
+    )
+    if name == "coloured":
+        gels = [
+            _gel(rng, float(np.mean(c)))
+            for c in (usual.key_colour, max(usual.fill_colour, usual.rim_colour))
+        ]
+        return replace(soft, key_colour=gels[0], fill_colour=gels[1], rim_colour=gels[1])
+    side = float(rng.choice([-1, 1]))
+    if name == "side":
+        return replace(
+            soft, key=_direction(side, rng.uniform(0, 0.5), rng.uniform(-0.1, 0.3)), shadow=0.9
+        )
+    if name == "behind":
+        key = _direction(side * rng.uniform(0.3, 1), rng.uniform(0.2, 0.8), -0.7)
+        return replace(soft, key=key, exposure=1.3 * usual.exposure)
+    if name == "below":
+        return replace(soft, key=_direction(side * rng.uniform(0, 0.5), -0.8, 0.7))
+    return soft
+
+
+def _gel(rng: Generator, strength: float) -> Colour:
+    """Strongly coloured light of that strength."""
+    pixel = np.array([[[rng.uniform(0, 360), rng.uniform(0.4, 0.9), 1.0]]], np.float32)
+    colour = cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0]
+    red, green, blue = colour * float(max(strength, 0.15)) / colour.mean()
+    return float(red), float(green), float(blue)
 
 
 def _direction(x: float, y: float, z: float) -> ndarray:

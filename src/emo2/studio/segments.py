@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
@@ -35,6 +35,7 @@ _OF_PART = {
 _OF_KIND = {
     "hair": "hair", "eyebrows": "brows", "eyelashes": "lashes", "teeth": "teeth", "tongue": "tongue",
     "clothes": "clothes", "beard": "beard", "glasses": "glasses",
+    "lens": "glasses", "paint": "head",
 }  # fmt: skip
 _LIP_DEPTH_M, _TURNED_IN = 0.02, -0.3
 """Lips end so far behind their front, and where the surface faces inwards by so much."""
@@ -80,7 +81,7 @@ def mouth_regions() -> tuple[Bool[ndarray, " v"], Bool[ndarray, " v"], Bool[ndar
     rest, faces = mesh.rest * 0.1, mesh.groups["body"].faces  # decimetres
     points = rest[list(face_vertices())]
     ring = inside(rest, points[48:60]) & (rest[:, 2] > points[48:, 2].mean() - _LIP_DEPTH_M)
-    is_out = _normals(rest, faces)[:, 2] > _TURNED_IN
+    is_out = vertex_directions(rest, faces)[:, 2] > _TURNED_IN
     upper = rest[:, 1] > points[62, 1] - 1e-4  # the lips of the unshaped mesh touch in one line
     mouth = _behind(faces, ring) | (ring & ~is_out)
     return ring & is_out & upper, ring & is_out & ~upper, mouth
@@ -98,7 +99,8 @@ def _behind(faces: ndarray, ring: ndarray) -> Bool[ndarray, " v"]:
     return label == lining
 
 
-def _normals(points: ndarray, faces: ndarray) -> ndarray:
+def vertex_directions(points: Float[ndarray, "v 3"], faces: ndarray) -> Float[ndarray, "v 3"]:
+    """Unit normals of vertices; 0 where no face is."""
     a, b, c = (points[faces[:, k]] for k in range(3))
     flat = np.cross(b - a, c - a)
     total = np.zeros_like(points)

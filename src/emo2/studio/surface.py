@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from emo2.studio.render import Actor, Renderer, set_matrix
+from emo2.studio.colouring import set_matrix
+from emo2.studio.render import Actor, Renderer
 from emo2.studio.scene import Camera
 from emo2.studio.segments import segments_of
 from emo2.studio.shaders import SURFACE_FRAGMENT, SURFACE_VERTEX
