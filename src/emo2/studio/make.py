@@ -119,7 +119,7 @@ def make_shards(
             f"seeds {seeds[0]} to {seeds[-1]} mix training people with held-out ones; end before "
             f"{FIRST_TEST_SEED}, or film held-out people apart (--held-out)"
         )
-    stage: _Stage | None = None
+    stage: Stage | None = None
     told = time.perf_counter()
     try:
         for k in range(0, len(seeds), _PEOPLE):
@@ -129,7 +129,7 @@ def make_shards(
             if path.exists():
                 _check_labels(path, order)
             else:
-                stage = stage or _Stage(Library(assets), order, out)
+                stage = stage or Stage(Library(assets), order, out)
                 started = time.perf_counter()
                 _write(path, [stage.film(seed) for seed in group], group, stage)
                 taken = (time.perf_counter() - started) / (len(group) * (order.frames + 1))
@@ -165,7 +165,7 @@ def _check_labels(path: Path, order: Order) -> None:
         )
 
 
-def _write(path: Path, people: list[Filmed], seeds: list[int], stage: _Stage) -> None:
+def _write(path: Path, people: list[Filmed], seeds: list[int], stage: Stage) -> None:
     names = list(people[0].tensors)
     tensors = {n: np.ascontiguousarray(np.stack([p.tensors[n] for p in people])) for n in names}
     order = stage.order
@@ -180,7 +180,7 @@ def _write(path: Path, people: list[Filmed], seeds: list[int], stage: _Stage) ->
     part.replace(path)
 
 
-class _Stage:
+class Stage:
     """A renderer and what films one person after the other."""
 
     def __init__(self, library: Library, order: Order, out: Path) -> None:
