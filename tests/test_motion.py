@@ -168,15 +168,16 @@ def test_a_hidden_hand_carries_no_loss() -> None:
     wrong[..., 67:134] = pack(some_motion(48, 9)).view(2, 24, -1)[..., 67:134]
     clean, spoiled = (stage.standard(rows) for rows in (hidden.motion, wrong))
     known = torch.zeros(2, 24, dtype=torch.bool)
-    predicted = torch.zeros_like(clean)
-    first, terms = (
-        stage._terms(predicted, target, known, hidden.visibility, torch.Generator().manual_seed(0))
-        for target in (clean, spoiled)
-    )
+    predicted, true = torch.zeros_like(clean), torch.ones_like(clean)
+
+    def terms_of(target: Tensor, visibility: Tensor) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        return stage._terms(predicted, target, known, true, visibility, generator)
+
+    first, terms = (terms_of(target, hidden.visibility) for target in (clean, spoiled))
     for name in terms:
         torch.testing.assert_close(terms[name], first[name])
-    generator = torch.Generator().manual_seed(0)
-    seen = stage._terms(predicted, spoiled, known, torch.ones(2, 24, 2), generator)
+    seen = terms_of(spoiled, torch.ones(2, 24, 2))
     assert abs(float(seen["rows"] - first["rows"])) > 1e-3
 
 
@@ -184,13 +185,22 @@ def test_the_losses_are_zero_for_the_truth_and_grow_with_the_error() -> None:
     stage = stirred()
     clean = stage.standard(some_batch(TINY).motion)
     known = torch.zeros(2, 24, dtype=torch.bool)
-    seen = torch.ones(2, 24, 2)
-    right = stage._terms(clean, clean, known, seen, torch.Generator().manual_seed(0))
-    wrong = stage._terms(clean + 0.5, clean, known, seen, torch.Generator().manual_seed(0))
+    seen, true = torch.ones(2, 24, 2), torch.ones_like(clean)
+    right = stage._terms(clean, clean, known, true, seen, torch.Generator().manual_seed(0))
+    wrong = stage._terms(clean + 0.5, clean, known, true, seen, torch.Generator().manual_seed(0))
     assert all(float(term) < 1e-9 for term in right.values())
     assert float(wrong["rows"]) == pytest.approx(0.25, rel=1e-4)
     assert float(wrong["velocity"]) < 1e-6  # a constant offset moves at the right speed
     assert float(wrong["points"]) > 0.0
+
+
+def test_hands_alone_can_be_trained() -> None:
+    stage, batch = stirred(HANDS_ONLY), some_batch(HANDS_ONLY)
+    speech = torch.randn(2, HANDS_ONLY.motion.window, WIDTH)
+    terms = stage.loss(speech, batch, torch.Generator().manual_seed(0))
+    assert terms["loss"].isfinite()
+    assert float(terms["lips"]) == 0.0
+    assert stage.speech_loss(speech, batch)["loss"].isfinite()
 
 
 def test_the_same_seed_gives_the_same_motion_and_another_another(stage: MotionStage) -> None:

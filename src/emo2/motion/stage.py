@@ -197,7 +197,7 @@ class MotionStage(nn.Module):
         points = (
             (judged[..., None] * miss.square().sum(-1)).sum() / judged.sum().clamp(min=1.0) / 21
         )
-        lips = self._lips(predicted, clean, ~known * true[..., [JAW, CLOSE]].amin(-1))
+        lips = self._lips(predicted, clean, ~known[..., None] * true)
         return {"rows": rows, "velocity": velocity, "points": points, "lips": lips}
 
     def _lips(self, predicted: Tensor, clean: Tensor, judged: Tensor) -> Tensor:
@@ -205,7 +205,9 @@ class MotionStage(nn.Module):
         if not self.config.hints:
             return predicted.sum() * 0.0
         ours, true = ((r[..., JAW] - r[..., CLOSE]) for r in map(self.natural, (predicted, clean)))
-        weight = judged * (1.0 + (CLOSED_WEIGHT - 1.0) * (true < CLOSED_BELOW))
+        weight = judged[..., [JAW, CLOSE]].amin(-1) * (
+            1.0 + (CLOSED_WEIGHT - 1.0) * (true < CLOSED_BELOW)
+        )
         error = ((ours - true) / LIPS_UNIT).square()
         return (weight * error).sum() / weight.sum().clamp(min=1.0)
 
@@ -223,7 +225,7 @@ class MotionStage(nn.Module):
         said, true = self.expected(speech).float(), batch.share_known()
         clean, judged = self.standard(batch.motion) * true, self.mouth * true
         expected = ((said - clean) * judged).square().sum() / judged.sum().clamp(min=1.0)
-        lips = self._lips(said, clean, true[..., [JAW, CLOSE]].amin(-1))
+        lips = self._lips(said, clean, true)
         named = self.phone(speech).float().flatten(0, 1)
         known = bool((batch.phones >= 0).any())
         phones = named.sum() * 0.0
