@@ -27,8 +27,8 @@ from emo2.data.films.limits import Limits, cut_windows
 from emo2.data.films.one import Wishes, read_record
 from emo2.data.films.plan import plan_shot
 from emo2.data.films.prepare import find_films, prepare
-from emo2.data.films.seen import move
-from emo2.data.films.windows import Sound
+from emo2.data.films.seen import SeenShot, _border, move
+from emo2.data.films.windows import Sound, listen
 from emo2.data.order import shard_folders
 from emo2.data.shards import Draw, PeopleBatches
 from emo2.errors import UserError
@@ -36,6 +36,7 @@ from emo2.generate import Event
 from emo2.guidance import fit_camera, turn_matrix
 from emo2.hands.model import hand_points
 from emo2.hands.standin import stand_in
+from emo2.metrics.mouth import voice_envelope
 from emo2.signals import Portrait
 from emo2.weights import ASSETS
 
@@ -298,6 +299,42 @@ def test_hands_between_two_looks_are_less_sure_and_lost_where_they_went_far() ->
     assert (track.confidence[1:8, 1] == 0).all()
 
 
+# --------------------------------------------------------------------------------------------- voices
+
+
+def seen_shot(opening: np.ndarray) -> SeenShot:
+    frames = len(opening)
+    shot = a_shot(
+        points=np.repeat(posed(0, 0, 0)[None], frames, 0), seen=np.ones(frames, bool),
+        blur=np.full(frames, 0.5, np.float32), light=np.full(frames, 0.2, np.float32),
+    )  # fmt: skip
+    plan = plan_shot(shot, (256, 256), ("face",), Limits(), load_measures())
+    return SeenShot(
+        plan=plan, views=(), head=np.zeros((frames, 6), np.float32),
+        actions=np.zeros((frames, 52), np.float32), actions_known=load_measures().known,
+        opening=opening.astype(np.float32), hands=nothing(frames),
+    )  # fmt: skip
+
+
+def test_a_mouth_that_does_not_go_with_the_voice_is_told_from_one_that_does() -> None:
+    frames = 75
+    samples = made_up_voice(frames / 25)
+    sound = Sound(samples=samples.numpy())
+    loud = voice_envelope(samples, 16_000, 25, frames).numpy()
+    verdicts = {
+        name: listen(seen_shot(opening), sound, Limits()).reason
+        for name, opening in {
+            "with it": 2.0 * loud, "against it": -2.0 * loud, "still": 0.001 * loud,
+        }.items()
+    }  # fmt: skip
+    assert verdicts == {
+        "with it": "", "against it": "not in time", "still": "mouth still",
+    }  # fmt: skip
+    quiet = Sound(samples=np.zeros(48_000, np.float32))
+    assert listen(seen_shot(0.2 * loud), quiet, Limits()).reason == "no voice"
+    assert listen(seen_shot(0.2 * loud), None, Limits()).reason == "no sound"
+
+
 # --------------------------------------------------------------------------------------------- films
 
 
@@ -423,6 +460,26 @@ def test_a_run_that_was_killed_goes_on_and_makes_the_same_set(
         before, after = load_file(path), load_file(out / path.relative_to(made))
         assert list(before) == list(after)
         assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.slow
+def test_two_jobs_make_the_same_set_as_one(made: Path, films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    assert list(prepare([films], out, QUICK, licence="made up", jobs=2))[-1].kind == "done"
+    for path in sorted(made.rglob("*.safetensors")):
+        before, after = load_file(path), load_file(out / path.relative_to(made))
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    told = [json.loads((folder / "shots.json").read_text())["shots"] for folder in (made, out)]
+    assert told[0] == told[1]
+
+
+def test_a_camera_that_moves_is_told_from_a_head_that_does() -> None:
+    behind, head = texture(), texture(120, seed=5)
+    frame, moved = behind.copy(), behind.copy()
+    frame[70:190, 70:190], moved[70:190, 90:210] = head, head
+    matcher = Matcher(frame)
+    assert _border(matcher.see(moved), WHOLE) < 0.01
+    assert abs(_border(matcher.see(shifted(frame, 16, 0)), WHOLE) - 16 / 256) < 0.01
 
 
 def test_other_settings_or_a_foreign_folder_are_refused(

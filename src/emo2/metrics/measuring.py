@@ -108,7 +108,7 @@ def _run(
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads, dead
     workers = min(jobs, len(waiting))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
         futures = {pool.submit(measure, items[i]): i for i in waiting}
         try:
             for future in as_completed(futures):
@@ -117,7 +117,8 @@ def _run(
             pool.shutdown(cancel_futures=True)
 
 
-def _begin_worker() -> None:
+def begin_worker() -> None:
+    """What a worker process does first: one thread, and an end when its parent ends."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

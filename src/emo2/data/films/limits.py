@@ -23,7 +23,7 @@ class Limits:
     least_light: float = 0.04
     """Spread of a face's brightness (0..1): darker or flatter faces show nothing."""
     most_camera_move: float = 0.03
-    """Median flow along the picture's border, in sides of the view: more is the camera, or a zoom."""
+    """How far the picture's upper corners and sides move, in sides of the view: more is the camera, or a zoom."""
     least_seen: float = 0.55
     """Share of the face that the reference must show."""
     least_mouth_move: float = 0.012

@@ -29,6 +29,7 @@ from emo2.errors import UserError
 from emo2.generate import Event
 from emo2.media.files import write_fault
 from emo2.media.watch import film_facts
+from emo2.metrics.measuring import begin_worker
 from emo2.resume import digest_files
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts")
@@ -140,7 +141,8 @@ def _run(waiting: Sequence[FilmJob], jobs: int) -> Iterator[Record]:
         yield from map(prepare_film, waiting)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads, dead
-    with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool:
+    workers = min(jobs, len(waiting))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
         futures = [pool.submit(prepare_film, job) for job in waiting]
         try:
             for future in as_completed(futures):

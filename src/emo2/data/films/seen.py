@@ -129,10 +129,11 @@ class ShotReader:
 
     def shot(self) -> SeenShot:
         """All of it, measured."""
-        views, faces = [], None
+        views, faces, border = [], None, None
         body = _body_of(self.portrait, self.scale)
         for view, pictures in zip(self.plan.views, self.pictures, strict=True):
-            seen, faces = _measure(np.stack(pictures), view, body, self.plan, self.eyes)
+            frames = np.stack(pictures)
+            seen, faces, border = _measure(frames, view, body, self.plan, self.eyes, border)
             views.append(seen)
         assert faces is not None
         actions, known = actions_of(faces.features, self.eyes.measures)
@@ -167,8 +168,12 @@ def _measure(
     body: Float[ndarray, "8 3"],
     plan: Plan,
     eyes: Eyes,
-) -> tuple[SeenView, _Faces]:
-    """Match all frames of a view with the reference, and read the face off the matches."""
+    border: Float[ndarray, " f"] | None,
+) -> tuple[SeenView, _Faces, Float[ndarray, " f"]]:
+    """Match all frames of a view with the reference, and read the face off the matches.
+
+    `border`: what the camera does, in the film's pixels, where a wider view has told it; it comes back.
+    """
     frames, corner = len(pictures), np.array([view.left, view.top], np.float32)
     pixels = np.float32(SIDE / view.side)
     face = (plan.shot.points[plan.reference] - corner) * pixels
@@ -183,16 +188,17 @@ def _measure(
         fit = fit_head(points, eyes.measures, sure)
         out.read(index, (points, face), (fit, rest), (pictures[index], reference), eyes.measures)
         out.body[index] = _carried_body(own_body, match)
-        out.border[index] = _border(match, within) / SIDE
+        out.border[index] = _border(match, within) * view.side
         out.shown[index] = float(match.kept[hull].mean())
-    marks = _view_marks(out, view, plan, eyes)
+    border = out.border if border is None else border
+    marks = _view_marks(out, view, plan, eyes, border / view.side)
     seen = SeenView(
         name=NAMES[view.kind], pictures=pictures, flow=out.flow, visibility=out.visibility,
         sure=out.sure, parts=_parts(pictures, view, eyes.finder),
         face=(plan.shot.points - corner) / np.float32(view.side), body=out.body, marks=marks,
         psnr_held=out.psnr[:, 0], psnr_moved=out.psnr[:, 1], view=view,
     )  # fmt: skip
-    return seen, _Faces(out.head, np.stack(out.features), out.opening)
+    return seen, _Faces(out.head, np.stack(out.features), out.opening), border
 
 
 class _Arrays:
@@ -287,23 +293,27 @@ def _hull(face: Float[ndarray, "68 2"]) -> Bool[ndarray, "s s"]:
 
 
 def _border(match: Match, within: Bool[ndarray, "s s"]) -> float:
-    """Median length of the flow along the picture's border in the view, pixels: what the camera does."""
-    edge = within & ~(cv2.erode(within.astype(np.uint8), np.ones((33, 33), np.uint8)) > 0)
-    edge[: SIDE // 12] |= within[: SIDE // 12]
+    """How far the picture's upper corners and sides move, in sides of the view: what the camera does.
+
+    A quarter of them may show the person or a curtain; where the camera moves, all of them do.
+    """
+    edge = within & (match.visibility > 0.5)
     edge[SIDE // 2 :] = False  # shoulders and arms are there
-    edge &= match.visibility > 0.5
+    edge[:, SIDE // 8 : -SIDE // 8] = False
     if edge.sum() < 50:
         return 0.0
-    return float(np.median(np.linalg.norm(match.flow[edge], axis=-1)))
+    return float(np.percentile(np.linalg.norm(match.flow[edge], axis=-1), 25)) / SIDE
 
 
-def _view_marks(out: _Arrays, view: View, plan: Plan, eyes: Eyes) -> tuple[str, ...]:
-    """The shot's marks, and the view's own."""
+def _view_marks(
+    out: _Arrays, view: View, plan: Plan, eyes: Eyes, border: Float[ndarray, " f"]
+) -> tuple[str, ...]:
+    """The shot's marks, and the view's own; `border` in sides of the view."""
     marks = []
     for index, mark in enumerate(plan.marks):
         checks = {
             "out of view": not in_view(plan.shot.points[index], view, eyes.size),
-            "camera moves": out.border[index] > eyes.limits.most_camera_move,
+            "camera moves": border[index] > eyes.limits.most_camera_move,
             "face hidden": out.shown[index] < eyes.limits.least_seen,
         }
         marks.append(mark or next((reason for reason, wrong in checks.items() if wrong), ""))
