@@ -18,7 +18,7 @@ from emo2.studio.adorn import BEARDS, Face
 from emo2.studio.assets import Library
 from emo2.studio.casting import Casting, cast
 from emo2.studio.develop import Development, Exposure, smeared
-from emo2.studio.looks import LOOKS, kuwahara, paper
+from emo2.studio.looks import LOOKS, kuwahara, outlines, paper
 from emo2.studio.people import Person, Piece, anatomy, assemble
 from emo2.studio.plain import plain_pieces
 from emo2.studio.pose import Pose
@@ -188,6 +188,20 @@ def test_kuwahara_keeps_an_edge_and_calms_noise() -> None:
     calm = kuwahara(noisy.astype(np.uint8), 3).astype(int)
     assert np.abs(calm - picture).mean() < 0.4 * np.abs(noisy - picture).mean()
     assert (calm[:, 21] - calm[:, 18]).mean() > 115
+
+
+def test_outlines_run_where_things_meet_and_not_across_skin() -> None:
+    depth, normals = np.full((20, 20), 1.0, np.float32), np.zeros((20, 20, 3), np.float32)
+    normals[..., 2] = 1
+    names = np.full((20, 20), SEGMENT_NAMES.index("head"), np.uint8)
+    names[10:] = SEGMENT_NAMES.index("torso")
+    assert outlines(depth, normals, names).max() == 0
+    names[15:] = SEGMENT_NAMES.index("clothes")
+    line = outlines(depth, normals, names)
+    assert line[14].min() == 1
+    assert line[:13].max() == 0
+    depth[:, :5] = 0.9
+    assert outlines(depth, normals, names)[:, 4].min() == 1
 
 
 def test_motion_blur_smears_along_the_move_only() -> None:

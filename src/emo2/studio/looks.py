@@ -15,6 +15,9 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from numpy.random import Generator
 
+from emo2.studio.segments import SEGMENT_NAMES
+
+_SKIN = SEGMENT_NAMES.index("head"), SEGMENT_NAMES.index("right_hand")
 Picture = UInt8[ndarray, "h w 3"]
 
 
@@ -81,6 +84,8 @@ def outlines(
 ) -> Float[ndarray, "h w"]:
     """How much of a line runs through a pixel: where the surface jumps, folds, or becomes something else."""
     line = np.zeros(depth.shape, np.float32)
+    bare = (segments >= _SKIN[0]) & (segments <= _SKIN[1])
+    segments = np.where(bare, _SKIN[0], segments)  # no line where the head becomes the neck
     for axis in (0, 1):
         before, after = [slice(None)] * 2, [slice(None)] * 2
         before[axis], after[axis] = slice(None, -1), slice(1, None)
