@@ -103,6 +103,8 @@ def read_embedding(path: Path, numbers: int = EMBEDDING) -> Float[Tensor, "1 n"]
                 raise UserError(f"{path} holds {len(names)} arrays; expected {wanted}")
             found = found[names[0]]
         values = np.asarray(found, dtype=np.float32).reshape(-1)
+    except UserError:
+        raise
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read as numbers; give {wanted}") from error
     if len(values) != numbers or not np.isfinite(values).all():
