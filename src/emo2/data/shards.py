@@ -23,6 +23,7 @@ from emo2.data.guidance_labels import maps_of
 from emo2.data.order import is_real
 from emo2.errors import UserError
 from emo2.media.voice import SampledVoice
+from emo2.portrait.views import IGNORED
 from emo2.signals import Speech
 from emo2.speech import Ears, SpeechEncoder
 from emo2.video.examples import BODY_VIEW, FACE_VIEW, MIRROR_ACTIONS, Examples, is_still, marks_of
@@ -35,8 +36,6 @@ MOUTH, EYES = slice(48, 68), (slice(36, 42), slice(42, 48))
 """In iBUG-68 order."""
 FIRST_ARM = 3
 """Parts from here on are arms and hands."""
-NOBODY_KNOWS = 255
-"""Part of a pixel of real film of which nobody is sure."""
 MIRROR_SIGNS = torch.tensor([-1.0, 1, -1, -1, 1, 1, -1, 1, -1, 1, 1, 1])
 """Head (yaw, pitch, roll, dx, dy, dz) and torso (yaw, pitch, roll, shoulders, breath) in a mirror."""
 MARK_NOISE = 0.06
@@ -305,7 +304,7 @@ def arms_weight(parts: UInt8[Tensor, "g y x"], rows: dict[str, Tensor]) -> Float
     `parts` begins with the reference's.
     """
     step = parts.shape[-1] // rows["flow"].shape[-1]
-    is_arm = (parts[:, None] >= FIRST_ARM) & (parts[:, None] < NOBODY_KNOWS)
+    is_arm = (parts[:, None] >= FIRST_ARM) & (parts[:, None] < IGNORED)
     arms = F.max_pool2d(is_arm.float(), step)
     near = F.max_pool2d(torch.maximum(arms[1:], arms[:1]), 3, 1, 1)
     seen = (rows["visibility"][:, None] > 127).float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from emo2.errors import UserError
@@ -38,3 +39,15 @@ def write_fault(path: Path, error: OSError) -> UserError:
         f"{path} cannot be written ({error.strerror or error}); give an output in a folder you may "
         "write to."
     )
+
+
+def write_text(path: Path, text: str) -> None:
+    """The whole text under its name, or nothing."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise write_fault(path, error) from error

@@ -11,11 +11,12 @@ import numpy as np
 
 from emo2.errors import UserError
 from emo2.generate import Event
+from emo2.media.files import write_text
 from emo2.metrics import film_report, motion_report
 from emo2.metrics.figures import Figure, Metric, bootstrap_mean
 from emo2.metrics.inputs import Inputs, find_inputs, is_manifest
 from emo2.metrics.measuring import Measured, conclude, measure_all, version_of
-from emo2.metrics.report import interval, short, table, versions, write_text
+from emo2.metrics.report import interval, short, table, versions
 from emo2.metrics.side_by_side import side_by_side
 
 _SIGNIFICANT = 0.05

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from emo2.generate import Event
 from emo2.media.files import write_fault
 from emo2.metrics.figures import Figure, Metric, Reading, mean_figure
 from emo2.metrics.inputs import Item
 from emo2.resume import digest_files
+from emo2.workers import in_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +67,8 @@ def measure_all(
         text = f"{len(found)} of {total} were measured before and are kept"
         yield Event(kind="note", text=text)
     yield Event(kind="progress", stage="measure", done=len(found), total=total)
-    for i, measured in _run(items, waiting, measure, jobs):
+    for place, measured in in_workers(measure, [items[i] for i in waiting], jobs):
+        i = waiting[place]
         kept.add(keys[i], measured)
         found[i] = measured
         yield Event(kind="progress", stage="measure", done=len(found), total=total)
@@ -97,38 +95,6 @@ def conclude(metrics: Sequence[Metric], measured: Sequence[Measured], seed: int)
 def version_of(metrics: Sequence[Metric]) -> str:
     """Stands for the metrics in the keys of kept results; the seed draws intervals alone, readings do not hang on it."""
     return repr([(m.name, m.version) for m in metrics])
-
-
-def _run(
-    items: Sequence[Item], waiting: Sequence[int], measure: Measure, jobs: int
-) -> Iterator[tuple[int, Measured]]:
-    if jobs <= 1 or len(waiting) <= 1:
-        for i in waiting:
-            yield i, measure(items[i])
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads, dead
-    workers = min(jobs, len(waiting))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
-        futures = {pool.submit(measure, items[i]): i for i in waiting}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def begin_worker() -> None:
-    """What a worker process does first: one thread, and an end when its parent ends."""
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker waits for work on a pipe that it holds open itself: a killed parent it would outlive for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 class _Kept:

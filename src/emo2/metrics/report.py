@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from emo2 import __version__
-from emo2.media.files import write_fault
+from emo2.media.files import write_text
 from emo2.metrics.figures import Figure
 
 _PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "av")
@@ -67,18 +66,6 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         write_text(folder / name, text)
         paths.append(folder / name)
     return paths
-
-
-def write_text(path: Path, text: str) -> None:
-    """The whole text under its name, or nothing."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise write_fault(path, error) from error
 
 
 def as_markdown(report: Report) -> str:

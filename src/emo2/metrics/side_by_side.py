@@ -17,10 +17,10 @@ from emo2 import media
 from emo2.generate import Event
 from emo2.hands import resample
 from emo2.hands.preview import preview_frames
+from emo2.media.files import write_text
 from emo2.media.watch import film_facts, read_frames
 from emo2.metrics.inputs import Inputs, Item
 from emo2.metrics.motion_clips import read_track
-from emo2.metrics.report import write_text
 from emo2.signals import Clip
 
 _TALL = 256

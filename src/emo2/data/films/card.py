@@ -13,7 +13,8 @@ import torch
 
 from emo2.data.films.faces import load_measures, names_known
 from emo2.data.films.limits import REASONS
-from emo2.data.films.one import Record, Wishes, write_whole
+from emo2.data.films.one import Record, Wishes
+from emo2.media.files import write_text
 from emo2.resume import digest_package
 
 
@@ -26,8 +27,8 @@ def write_card(out: Path, records: list[Record], wishes: Wishes, command: str) -
     ]
     films = [{k: v for k, v in asdict(r).items() if k != "verdicts"} for r in records]
     table = json.dumps({"films": films, "shots": shots}, indent=1, sort_keys=True)
-    write_whole(out / "shots.json", table.encode())
-    write_whole(out / "README.md", "\n".join(_lines(records, wishes, command)).encode() + b"\n")
+    write_text(out / "shots.json", table)
+    write_text(out / "README.md", "\n".join(_lines(records, wishes, command)) + "\n")
 
 
 def _lines(records: list[Record], wishes: Wishes, command: str) -> list[str]:

@@ -36,7 +36,7 @@ from emo2.data.films.windows import (
 from emo2.data.motion_windows import Performance, write_performance_file
 from emo2.data.order import PERFORMED, REAL
 from emo2.errors import UserError
-from emo2.media.files import write_fault
+from emo2.media.files import write_fault, write_text
 from emo2.media.voice import read_voice
 from emo2.media.watch import film_facts, read_frames
 from emo2.pipeline import load_finder
@@ -106,7 +106,7 @@ def prepare_film(job: FilmJob) -> Record:
                 fault=" ".join(str(error).split()),
             )  # fmt: skip
         text = json.dumps(asdict(record), indent=1, sort_keys=True)
-        write_whole(job.out / RECORDS / f"{job.key}.json", text.encode())
+        write_text(job.out / RECORDS / f"{job.key}.json", text)
     return record
 
 
@@ -217,16 +217,6 @@ def _write_performances(job: FilmJob, items: list[Performance], config: Config) 
     (job.out / "performances").mkdir(parents=True, exist_ok=True)
     write_performance_file(job.out / name, long)
     return [name]
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise write_fault(path, error) from error
 
 
 def _sound(path: Path) -> Sound | None:

@@ -8,10 +8,8 @@ has a record is done: a killed run goes on with the next, and another command ma
 from __future__ import annotations
 
 import json
-import multiprocessing
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,14 +21,13 @@ from emo2.data.films.one import (
     Wishes,
     prepare_film,
     read_record,
-    write_whole,
 )
 from emo2.errors import UserError
 from emo2.generate import Event
-from emo2.media.files import write_fault
+from emo2.media.files import write_fault, write_text
 from emo2.media.watch import film_facts
-from emo2.metrics.measuring import begin_worker
 from emo2.resume import digest_files
+from emo2.workers import in_workers
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts")
 SETTINGS = "settings.json"
@@ -61,7 +58,7 @@ def prepare(
     if records and waiting:
         yield Event(kind="note", text=f"{len(records)} of {len(order)} films are done and kept")
     yield Event(kind="progress", stage="films", done=len(records), total=len(order))
-    for record in _run(waiting, jobs):
+    for _, record in in_workers(prepare_film, waiting, jobs):
         records[record.key] = record
         if record.fault:
             yield Event(kind="note", text=f"{record.film} is left out: {record.fault}")
@@ -127,25 +124,10 @@ def _agree(out: Path, wishes: Wishes) -> None:
             raise UserError(f"{out} holds other things; give a new folder or one of these sets")
     except OSError as error:
         raise write_fault(out, error) from error
-    write_whole(path, json.dumps(settings, indent=1, sort_keys=True).encode())
+    write_text(path, json.dumps(settings, indent=1, sort_keys=True))
 
 
 def _all_records(out: Path) -> list[Record]:
     """All films of the set, also of earlier commands."""
     paths = sorted((out / RECORDS).glob("*.json"))
     return [record for path in paths if (record := read_record(path)) is not None]
-
-
-def _run(waiting: Sequence[FilmJob], jobs: int) -> Iterator[Record]:
-    if jobs <= 1 or len(waiting) <= 1:
-        yield from map(prepare_film, waiting)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads, dead
-    workers = min(jobs, len(waiting))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
-        futures = [pool.submit(prepare_film, job) for job in waiting]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -31,13 +31,12 @@ from emo2.guidance import fit_camera
 from emo2.portrait import find
 from emo2.portrait.looking import Square
 from emo2.portrait.stage import PortraitFinder
+from emo2.portrait.views import IGNORED
 from emo2.signals import Portrait
 from emo2.video.codec import warp
 from emo2.video.views import View
 
 SIDE, PARTS_SIDE = 256, 128
-UNSURE_PART = 255
-"""Part of the body that nobody is sure of (`portrait.views.IGNORED`)."""
 _SURE_PART = 0.6
 _HULL = (*range(17), *range(26, 16, -1))
 """Outline of the face."""
@@ -325,7 +324,7 @@ def _parts(
 ) -> UInt8[ndarray, "f p p"]:
     """Parts of the body where the finder is sure of them; of the body view alone, whose framing it knows."""
     if NAMES[view.kind] != "body":
-        return np.full((len(pictures), PARTS_SIDE, PARTS_SIDE), UNSURE_PART, np.uint8)
+        return np.full((len(pictures), PARTS_SIDE, PARTS_SIDE), IGNORED, np.uint8)
     return np.stack([_part_map(picture, finder) for picture in pictures])
 
 
@@ -337,7 +336,7 @@ def _part_map(picture: UInt8[ndarray, "s s 3"], finder: PortraitFinder) -> UInt8
     size = (PARTS_SIDE, PARTS_SIDE)
     grown = torch.nn.functional.interpolate(chances, size, mode="bilinear", align_corners=False)
     best = grown[0].max(0)
-    return torch.where(best.values > _SURE_PART, best.indices, UNSURE_PART).byte().numpy()
+    return torch.where(best.values > _SURE_PART, best.indices, IGNORED).byte().numpy()
 
 
 def read_planned(
