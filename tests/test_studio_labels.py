@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,49 +13,31 @@ from safetensors import safe_open
 pytest.importorskip("anny", reason="the studio extra is not installed")
 pytest.importorskip("moderngl", reason="the studio extra is not installed")
 
+from plain_studio import SIZE, face, front, plain_person, small_renderer
+
 from emo2.errors import UserError
 from emo2.signals import Motion
 from emo2.studio import acting, labels, make, takes
-from emo2.studio.assets import Library
-from emo2.studio.casting import Casting, cast
 from emo2.studio.gesture import PHASES
 from emo2.studio.hand_shapes import REST_POSES
 from emo2.studio.people import Person
 from emo2.studio.performance import Performance
 from emo2.studio.pose import Pose, arm_pose
 from emo2.studio.render import Renderer, still
-from emo2.studio.scene import Camera, Framing, camera
+from emo2.studio.scene import Camera
 from emo2.studio.segments import SEGMENT_NAMES
 from emo2.studio.surface import Surface, SurfacePass, packed
 from emo2.studio.views import body_camera
 
-SIZE = 128
-
 
 @pytest.fixture(scope="module")
 def person() -> Person:
-    return cast(np.random.default_rng(3), Casting(library=Library(None), low_m=-1.0))
+    return plain_person(low_m=-1.0)
 
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    try:
-        return Renderer((SIZE, SIZE), supersample=1.0)
-    except UserError as error:
-        pytest.skip(str(error))
-
-
-def front(person: Person, half: float = 0.16, **turned: float) -> Camera:
-    centre = person.shape.heads["head"] + np.array([0, 0.05, 0], np.float32)
-    framing = Framing(centre=centre.astype(np.float64), half_height=half, distance=1.5)
-    return camera(replace(framing, **turned))
-
-
-def face(**values: float) -> ndarray:
-    actions = np.zeros(52)
-    for name, value in values.items():
-        acting.put(actions, name, value)
-    return actions
+    return small_renderer()
 
 
 def seen(renderer: Renderer, person: Person, pose: Pose, view: Camera) -> Surface:

@@ -12,7 +12,8 @@ from scipy import sparse
 pytest.importorskip("anny", reason="the studio extra is not installed")
 pytest.importorskip("moderngl", reason="the studio extra is not installed")
 
-from emo2.errors import UserError
+from plain_studio import SIZE, front, plain_person, small_renderer
+
 from emo2.studio import acting, adorn, labels
 from emo2.studio.adorn import BEARDS, Face
 from emo2.studio.assets import Library
@@ -23,24 +24,19 @@ from emo2.studio.people import Person, Piece, anatomy, assemble
 from emo2.studio.plain import plain_pieces
 from emo2.studio.pose import Pose
 from emo2.studio.render import Renderer, still
-from emo2.studio.scene import Camera, Framing, background, camera, lights, moods
+from emo2.studio.scene import background, lights, moods
 from emo2.studio.segments import SEGMENT_NAMES
 from emo2.studio.surface import SurfacePass
-
-SIZE = 128
 
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    try:
-        return Renderer((SIZE, SIZE), supersample=1.0)
-    except UserError as error:
-        pytest.skip(str(error))
+    return small_renderer()
 
 
 @pytest.fixture(scope="module")
 def person() -> Person:
-    return cast(np.random.default_rng(3), Casting(library=Library(None)))
+    return plain_person()
 
 
 def wearing(person: Person, pieces: list[Piece]) -> Person:
@@ -48,11 +44,6 @@ def wearing(person: Person, pieces: list[Piece]) -> Person:
         np.random.default_rng(1), person.shape, float(person.shape.heads["neck01"][1]) - 0.3
     )
     return assemble(person.shape, [*base, *pieces])
-
-
-def front(person: Person, half: float = 0.14) -> Camera:
-    centre = person.shape.heads["head"] + np.array([0, 0.05, 0], np.float32)
-    return camera(Framing(centre=centre.astype(np.float64), half_height=half, distance=1.5))
 
 
 def segments(renderer: Renderer, person: Person, pose: Pose, half: float = 0.14) -> ndarray:
@@ -92,7 +83,7 @@ def test_a_beard_is_told_and_goes_with_the_jaw(renderer: Renderer, person: Perso
     assert count(rest, "upper_lip") + count(rest, "lower_lip") > 60
     actions = np.zeros(52)
     acting.put(actions, "jawOpen", 0.8)
-    view = front(person)
+    view = front(person, 0.14)
     hairs = [worn.triangles[a : a + n] for m, a, n in worn.draws if m.kind == "beard"]
     vertices = worn.corners[np.unique(np.concatenate(hairs))]
     sunk = still(worn, Pose(), view).points - still(worn, Pose(actions=actions), view).points
@@ -124,7 +115,7 @@ def test_make_up_colours_the_lips_and_changes_no_label(renderer: Renderer, perso
     plain, painted = wearing(person, []), wearing(person, pieces)
     told = [segments(renderer, p, Pose()) for p in (plain, painted)]
     assert (told[0] != told[1]).mean() < 0.002
-    view, behind = front(person), np.full((SIZE, SIZE, 3), 128, np.uint8)
+    view, behind = front(person, 0.14), np.full((SIZE, SIZE, 3), 128, np.uint8)
     pictures = []
     for one in (plain, painted):
         actor = renderer.actor(one)

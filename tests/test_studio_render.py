@@ -15,11 +15,11 @@ from safetensors.numpy import load_file
 pytest.importorskip("anny", reason="the studio extra is not installed")
 pytest.importorskip("moderngl", reason="the studio extra is not installed")
 
-from emo2.errors import UserError
+from plain_studio import SIZE, face, front, plain_person, small_renderer
+
 from emo2.signals import FACE_ACTIONS, Motion
 from emo2.studio import acting, labels, make, takes
 from emo2.studio.assets import Library, _read_mhclo
-from emo2.studio.casting import Casting, cast
 from emo2.studio.gesturing import first_arms
 from emo2.studio.hand_rig import bone_turns, numbers_of
 from emo2.studio.hand_shapes import REST_POSES
@@ -28,40 +28,23 @@ from emo2.studio.people import PART_NAMES, Person
 from emo2.studio.performance import Performance
 from emo2.studio.pose import Bones, Pose, arm_pose
 from emo2.studio.render import Actor, Renderer, Still, still
-from emo2.studio.scene import Camera, Framing, background, camera, light_matrix, lights
+from emo2.studio.scene import Framing, background, camera, light_matrix, lights
 from emo2.studio.views import body_camera, face_camera
-
-SIZE = 128
 
 
 @pytest.fixture(scope="module")
 def person() -> Person:
-    return cast(np.random.default_rng(3), Casting(library=Library(None), low_m=-1.0))
+    return plain_person(low_m=-1.0)
 
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    try:
-        return Renderer((SIZE, SIZE), supersample=1.0)
-    except UserError as error:
-        pytest.skip(str(error))
+    return small_renderer()
 
 
 @pytest.fixture(scope="module")
 def actor(renderer: Renderer, person: Person) -> Actor:
     return renderer.actor(person)
-
-
-def _front(person: Person, half: float = 0.16) -> Camera:
-    centre = person.shape.heads["head"] + np.array([0, 0.05, 0], np.float32)
-    return camera(Framing(centre=centre.astype(np.float64), half_height=half, distance=1.5))
-
-
-def _face(**values: float) -> ndarray:
-    actions = np.zeros(52)
-    for name, value in values.items():
-        acting.put(actions, name, value)
-    return actions
 
 
 def _height(posed: Still, person: Person, upper: int, lower: int) -> float:
@@ -70,23 +53,23 @@ def _height(posed: Still, person: Person, upper: int, lower: int) -> float:
 
 
 def test_lips_touch_at_rest_and_part_when_the_jaw_opens(person: Person) -> None:
-    view = _front(person)
+    view = front(person)
     rest = _height(still(person, Pose(), view), person, 62, 66)
-    wide = _height(still(person, Pose(actions=_face(jawOpen=0.7)), view), person, 62, 66)
+    wide = _height(still(person, Pose(actions=face(jawOpen=0.7)), view), person, 62, 66)
     assert abs(rest) < 0.006
     assert wide > 0.04
 
 
 def test_lids_meet_when_the_eyes_are_shut(person: Person) -> None:
-    view = _front(person)
+    view = front(person)
     is_open = _height(still(person, Pose(), view), person, 43, 47)
-    shut = _height(still(person, Pose(actions=_face(eyeBlink=1.0)), view), person, 43, 47)
+    shut = _height(still(person, Pose(actions=face(eyeBlink=1.0)), view), person, 43, 47)
     assert is_open > 0.015
     assert shut < 0.35 * is_open
 
 
 def test_head_turns_the_way_the_channels_say(person: Person) -> None:
-    view = _front(person)
+    view = front(person)
     places = labels.body_places(person)
 
     def nose(head: list[float]) -> ndarray:
@@ -101,7 +84,7 @@ def test_head_turns_the_way_the_channels_say(person: Person) -> None:
 
 
 def test_landmarks_are_in_order_on_the_face(person: Person) -> None:
-    view = _front(person)
+    view = front(person)
     points = labels.face_points(still(person, Pose(), view), labels.body_places(person))
     x, y = points[:, 0], points[:, 1]
     assert np.all(np.diff(x[:17]) > -0.005)  # the jaw from the image's left to its right
@@ -116,8 +99,8 @@ def test_landmarks_are_in_order_on_the_face(person: Person) -> None:
 
 def test_the_flow_carries_the_reference_onto_the_frame(person: Person, actor: Actor) -> None:
     """A printed cloth would do; here the rest height itself is the pattern that must arrive."""
-    view = _front(person)
-    pose = Pose(head=np.array([0.25, 0.1, 0.1, 0, 0, 0]), actions=_face(jawOpen=0.5))
+    view = front(person)
+    pose = Pose(head=np.array([0.25, 0.1, 0.1, 0, 0, 0]), actions=face(jawOpen=0.5))
     reference, moved = still(person, Pose(), view), still(person, pose, view)
     actor.set_reference(reference, view)
     actor.pose(moved)
@@ -135,7 +118,7 @@ def test_the_flow_carries_the_reference_onto_the_frame(person: Person, actor: Ac
 
 
 def test_an_unmoved_person_has_no_flow_and_is_all_visible(person: Person, actor: Actor) -> None:
-    view = _front(person)
+    view = front(person)
     posed = still(person, Pose(), view)
     actor.set_reference(posed, view)
     actor.pose(posed)
@@ -145,7 +128,7 @@ def test_an_unmoved_person_has_no_flow_and_is_all_visible(person: Person, actor:
 
 
 def test_what_a_turned_head_uncovers_is_not_visible(person: Person, actor: Actor) -> None:
-    view = _front(person)
+    view = front(person)
     actor.set_reference(still(person, Pose(), view), view)
     posed = still(person, Pose(head=np.array([0.6, 0, 0, 0, 0, 0])), view)
     actor.pose(posed)
@@ -160,7 +143,7 @@ def test_an_open_mouth_shows_what_the_reference_hides(person: Person, actor: Act
     mouth = person.shape.base[list(face_vertices())][48:].mean(0).astype(np.float64)
     view = camera(Framing(centre=mouth, half_height=0.06, distance=1.5))
     actor.set_reference(still(person, Pose(), view), view)
-    posed = still(person, Pose(actions=_face(jawOpen=0.8)), view)
+    posed = still(person, Pose(actions=face(jawOpen=0.8)), view)
     actor.pose(posed)
     trace = actor.trace(view)
     points = labels.face_points(posed, labels.body_places(person))
@@ -170,7 +153,7 @@ def test_an_open_mouth_shows_what_the_reference_hides(person: Person, actor: Act
 
 def test_the_picture_has_the_background_and_the_person(person: Person, actor: Actor) -> None:
     rng = np.random.default_rng(0)
-    view = _front(person)
+    view = front(person)
     posed = still(person, Pose(), view)
     trace = actor.set_reference(posed, view)
     behind = np.full((SIZE, SIZE, 3), (10, 200, 10), np.uint8)
@@ -183,7 +166,7 @@ def test_the_picture_has_the_background_and_the_person(person: Person, actor: Ac
 def test_shadows_only_darken(person: Person, actor: Actor) -> None:
     from dataclasses import replace
 
-    view = _front(person)
+    view = front(person)
     light = replace(lights(np.random.default_rng(5)), shadow=0.0, key=np.array([0.5, 0.8, 0.4]))
     behind = background(np.random.default_rng(1), SIZE, SIZE)
     actor.pose(still(person, Pose(), view))
