@@ -43,6 +43,11 @@ def places(portrait: Portrait) -> np.ndarray:
     return np.stack([xs, ys], -1)
 
 
+def everywhere(portrait: Portrait) -> np.ndarray:
+    """The photo shows all that the frame must."""
+    return np.ones(portrait.size, np.float32)
+
+
 def as_array(image: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy(), np.float32)
 
@@ -59,7 +64,7 @@ def test_a_photo_at_rest_stays_as_it_is() -> None:
     backdrop = Backdrop.build(portrait)
     assert backdrop is not None
     frame = as_array(portrait.image)
-    backdrop.lay(frame, places(portrait))
+    backdrop.lay(frame, places(portrait), everywhere(portrait))
     assert np.abs(frame - as_array(portrait.image)).max() < 0.02
 
 
@@ -71,7 +76,7 @@ def test_a_wall_dragged_along_by_the_head_is_put_back() -> None:
     moved = places(portrait)
     moved[..., 0] += 4  # everything four pixels to the left, the wall too
     frame = np.roll(still, -4, axis=1)
-    backdrop.lay(frame, moved)
+    backdrop.lay(frame, moved, everywhere(portrait))
     wall, head = np.s_[20:60, 4:24], np.s_[60:76, 60:72]
     assert np.abs(frame[wall] - still[wall]).max() < 0.02
     assert np.array_equal(frame[head], np.roll(still, -4, axis=1)[head])
@@ -82,7 +87,7 @@ def test_bodies_are_never_cut_from_what_is_behind_them() -> None:
     backdrop = Backdrop.build(portrait)
     assert backdrop is not None
     frame = np.full_like(as_array(portrait.image), 0.123)
-    backdrop.lay(frame, places(portrait))
+    backdrop.lay(frame, places(portrait), everywhere(portrait))
     assert (frame[backdrop.rows + 1 :] == np.float32(0.123)).all()
 
 
@@ -104,3 +109,24 @@ def test_what_a_turning_head_uncovers_is_the_plate_and_not_paint() -> None:
     moved = places(portrait)
     moved[..., 0] += 4
     assert float(backdrop.behind(moved)[30, 88 - 2, 0]) > 0.9  # was hair, is wall now
+
+
+def test_no_ghost_of_the_head_stays_where_its_flow_ends_sharply() -> None:
+    portrait = bust()
+    backdrop = Backdrop.build(portrait)
+    assert backdrop is not None
+    still, moved, visible = as_array(portrait.image), places(portrait), everywhere(portrait)
+    y, x = np.mgrid[:160, :136]
+    new, old = ((((x - m) / 22) ** 2 + ((y - 56) / 34) ** 2 < 1) for m in (62, 68))
+    moved[new, 0] += 6  # the head goes to the left, and nothing beside it moves
+    frame = still[moved[..., 1].astype(int), moved[..., 0].astype(int)]
+    strip = np.s_[40:60, 86:88]
+    assert frame[strip].max() < -0.7  # hair, where the head was
+    ghost = frame.copy()
+    backdrop.lay(ghost, moved, visible)
+    assert ghost[strip].max() < -0.7
+    visible[old & ~new] = 0
+    backdrop.lay(frame, moved, visible)
+    assert np.abs(frame[strip] - backdrop.plate[strip]).max() < 0.1
+    head = np.s_[40:60, 50:76]
+    assert np.array_equal(frame[head], still[head[0], 56:82])

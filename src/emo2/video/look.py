@@ -68,8 +68,12 @@ class Look:
         painted: Sequence[Painted],
         windows: list[CarriedWindow],
         number: int,
+        visible: Sequence[Float[Tensor, "1 g g"]],
     ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 2"]]:
-        """Frame `number` of a clip before arms are laid over it, and its flow over the photo, in pixels."""
+        """Frame `number` of a clip before arms are laid over it, and its flow over the photo, in pixels.
+
+        `flows` and `visible` are those of the views, widest first.
+        """
         flow = self.composer.flow(flows)
         laid, free = lay_windows(windows, number, flow)
         frame = self.composer.warp(flow)
@@ -83,7 +87,7 @@ class Look:
         for window in laid:
             window.paint_on(frame)
         if backdrop is not None:
-            backdrop.lay(frame, places)
+            backdrop.lay(frame, places, self.composer.seen(visible))
         return frame, flow
 
     def last_frames(

@@ -314,7 +314,8 @@ class VideoStage(nn.Module):
         frames = []
         for number, arms in enumerate(script.arms_at(first, stop)):
             flows = [field.flow[0, number] for field in fields]
-            frame, flow = look.compose(flows, painted, windows, number)
+            seen = [field.visibility[0, number] for field in fields]
+            frame, flow = look.compose(flows, painted, windows, number, seen)
             if arms is not None:
                 look.layers.lay(frame, flow, arms)
             frames.append(frame)

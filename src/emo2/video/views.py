@@ -163,6 +163,15 @@ class Composer:
             part += (pixels - part) * window.weight[..., None]
         return whole
 
+    def seen(self, visible: Sequence[Float[Tensor, "1 g g"]]) -> Float32[np.ndarray, "h w"]:
+        """How sure the views are that the photo shows what the frame must, over the whole photo."""
+        whole = np.ones(self.places.shape[:2], np.float32)
+        for window, share in zip(self.windows, visible, strict=True):
+            cells = np.ascontiguousarray(share[0].float().cpu().numpy())
+            part = whole[window.rows, window.columns]
+            part += (self._grow(cells, window) - part) * window.weight
+        return whole
+
     def warp(self, flow: Float32[np.ndarray, "h w 2"]) -> Float32[np.ndarray, "h w 3"]:
         """The photo fetched from where the flow points."""
         places = self.places + flow
