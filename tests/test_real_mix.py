@@ -26,6 +26,7 @@ from emo2.motion.channels import row_width
 from emo2.speech import samples_for
 from emo2.video import VideoStage
 from emo2.video.examples import FACE_ACTIONS, Examples
+from emo2.video.fitting import fit_table
 
 TINY = replace(
     COMPACT,
@@ -174,5 +175,5 @@ def test_an_unknown_face_does_not_enter_the_table(small_config: Config) -> None:
     hidden = torch.tensor([[False, True, True]] * 2)
     pose_still = replace(examples(hidden, actions, actions[:, 0]), consecutive=False)
     still = torch.cat([actions, torch.zeros(2, 8, 12)], -1)
-    assert stage.fit_table([replace(pose_still, conditions=still)]) == 0
-    assert stage.fit_table([replace(pose_still, conditions=still, known=None)]) == 16
+    assert fit_table(stage, [replace(pose_still, conditions=still)]) == 0
+    assert fit_table(stage, [replace(pose_still, conditions=still, known=None)]) == 16

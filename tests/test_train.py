@@ -25,9 +25,10 @@ from emo2.data.motion_windows import (
 from emo2.data.sound_changes import change_sound, coded, music
 from emo2.errors import UserError
 from emo2.motion import SpeechMotion, pack
+from emo2.parts import train_part
 from emo2.signals import Motion
 from emo2.speech import samples_for
-from emo2.train import Step, TrainOptions, train, train_part
+from emo2.train import Extras, Step, TrainOptions, train
 
 TINY = replace(
     COMPACT,
@@ -121,7 +122,13 @@ def test_the_averaged_weights_are_what_is_written_and_previewed(tmp_path: Path) 
     stage = fresh()
     options = replace(QUICK, preview_every=6)
     loop = train(
-        stage, pair_at, tmp_path, config=TINY, part="finder", options=options, preview=preview
+        stage,
+        pair_at,
+        tmp_path,
+        config=TINY,
+        part="finder",
+        options=options,
+        extras=Extras(preview=preview),
     )
     list(loop)
     written = load_file(tmp_path / "finder.safetensors")["layer.weight"]
@@ -138,7 +145,13 @@ def test_what_is_fitted_at_the_end_is_fitted_once_and_also_after_a_stop(tmp_path
     def steps(stage: nn.Module, **wishes: object) -> Iterator[Step]:
         options = replace(QUICK, **wishes)  # type: ignore[arg-type]
         return train(
-            stage, pair_at, tmp_path, config=TINY, part="finder", options=options, finish=finish
+            stage,
+            pair_at,
+            tmp_path,
+            config=TINY,
+            part="finder",
+            options=options,
+            extras=Extras(finish=finish),
         )
 
     loop = steps(fresh())
@@ -166,6 +179,33 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         list(train(fresh(), broken, tmp_path, config=TINY, part="finder", options=QUICK))
 
 
+def test_what_is_done_first_is_done_once_and_is_in_the_averages(tmp_path: Path) -> None:
+    begun = []
+
+    def begin(stage: nn.Module) -> None:
+        begun.append(1)
+        stage.layer.weight.data.fill_(3.0)  # type: ignore[union-attr]
+
+    extras = Extras(begin=begin, facts={"data": "made up", "step": "40"})
+    for wishes in ({}, {"resume": True, "steps": 8}):
+        options = replace(QUICK, rate=1e-6, **wishes)  # type: ignore[arg-type]
+        list(
+            train(
+                fresh(),
+                pair_at,
+                tmp_path,
+                config=TINY,
+                part="finder",
+                options=options,
+                extras=extras,
+            )
+        )
+    tensors, _, facts = weights.load(tmp_path / "finder.safetensors")
+    assert begun == [1]
+    torch.testing.assert_close(tensors["layer.weight"], torch.full((1, 3), 3.0), atol=1e-3, rtol=0)
+    assert (facts["data"], facts["step"]) == ("made up", "48")
+
+
 def test_missing_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no performances"):
         next(train_part("motion", tmp_path, tmp_path / "out", batch=1, options=QUICK))
@@ -173,6 +213,26 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
         next(train_part("motion", tmp_path / "none", tmp_path / "out", batch=1, options=QUICK))
     with pytest.raises(UserError, match="unknown part 'hair'"):
         next(train_part("hair", tmp_path, tmp_path / "out", batch=1, options=QUICK))
+
+
+def test_stage_one_begins_with_given_weights_and_counts_their_steps(tmp_path: Path) -> None:
+    list(save_performances(tmp_path / "data", [take(seed=i) for i in range(2)]))
+    torch.manual_seed(3)
+    begun = SpeechMotion(TINY)
+    path = tmp_path / "speech_motion.safetensors"
+    weights.save(path, begun.state_dict(), TINY, part="speech_motion", step=40)
+    options = replace(QUICK, steps=2, rate=1e-7)
+    list(
+        train_part(
+            "motion", tmp_path / "data", tmp_path / "out", batch=2, options=options, start=path
+        )
+    )
+    tensors, _, facts = weights.load(tmp_path / "out" / "speech_motion.safetensors")
+    assert facts["step"] == "42"
+    for name, before in begun.state_dict().items():
+        torch.testing.assert_close(tensors[name], before, atol=1e-4, rtol=0, msg=name)
+    with pytest.raises(UserError, match="'speech_motion', but 'finder'"):
+        next(train_part("finder", tmp_path, tmp_path / "f", options=options, start=path))
 
 
 # ---- windows ----

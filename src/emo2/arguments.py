@@ -42,6 +42,11 @@ def share(text: str) -> float:
     return _number(text, low=0.0, high=1.0)
 
 
+def rate(text: str) -> float:
+    """A number above 0, at most 0.1."""
+    return _number(text, low=1e-8, high=0.1)
+
+
 def _number(text: str, *, low: float, high: float) -> float:
     try:
         value = float(text)
@@ -83,6 +88,8 @@ def count(text: str) -> int:
 
 DTYPES = ("float32", "bfloat16", "float16")
 PARTS = ("motion", "video", "finder")
+VIDEO_PARTS = ("basis", "painter", "details", "denoiser")
+"""Parts of video (stage 2), each of which can be trained alone."""
 RECIPES = ("emo-image", "emo-video", "emo-speed", "emo2-image", "emo2-video")
 """What `emo2 train` trains: parts of compact, and recipes for full (`recipes.py`)."""
 

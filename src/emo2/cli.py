@@ -19,6 +19,7 @@ from emo2.arguments import (
     BAD_INPUT,
     PARTS,
     RECIPES,
+    VIDEO_PARTS,
     Parser,
     amount,
     bench_flags,
@@ -26,6 +27,7 @@ from emo2.arguments import (
     count,
     latent_flags,
     positive,
+    rate,
     share,
     size,
     studio_flags,
@@ -208,12 +210,15 @@ def _download_flags(parser: argparse.ArgumentParser) -> None:
 def _train_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("part", choices=(*PARTS, *RECIPES), help="a part of compact, or a recipe for full")
-    add("--start", type=Path, metavar="FILE", help="converted weights a recipe begins with")
+    add("--start", "--from", dest="start", metavar="WEIGHTS",
+        help="weights to begin with: a file, a folder of them, a preset")  # fmt: skip
+    add("--only", choices=VIDEO_PARTS, help="of video, this part alone; the rest stays as it is")
     add("--data", type=Path, nargs="+", metavar="DIR", help="shards: the studio's, real film's")
     add("--real-share", type=share, metavar="X", help="of what is drawn: from real film")
     add("--out", type=Path, required=True, metavar="DIR", help="checkpoints, previews, curves")
     add("--steps", type=count, default=10_000, metavar="N", help="optimiser steps")
-    add("--batch", type=count, metavar="N", help="items a step; default: 32, a recipe's own")
+    add("--batch", type=count, metavar="N", help="items a step; default: what is trained says")
+    add("--rate", type=rate, metavar="X", help="AdamW's; default: what is trained says")
     add("--device", default="cpu", metavar="D", help="cpu or cuda")
     add("--seed", type=whole, default=0, metavar="N", help="order, noise, first weights")
     add("--resume", action="store_true", help="go on at the last checkpoint in --out")

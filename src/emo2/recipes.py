@@ -22,9 +22,10 @@ from emo2.data.film_takes import FilmTakes
 from emo2.data.order import Given, folders_given, shard_folders
 from emo2.data.shards import listener
 from emo2.errors import UserError
+from emo2.parts import train_part
 from emo2.presets import PRESETS
 from emo2.speech import load_encoder
-from emo2.train import BatchAt, Step, TrainOptions, train, train_part
+from emo2.train import BatchAt, Step, TrainOptions, train
 from emo2.video.film_examples import FilmExamples
 from emo2.video.latent_load import beside, read_start
 from emo2.video.latent_stage import LatentStage
@@ -142,31 +143,24 @@ def train_recipe(
         text = "takes have %d frames: clips are %d shorter than the recipe's"
         log.warning(text, takes.frames, missing)
         recipe = replace(recipe, frames=recipe.frames - missing)
-    options = replace(options, rate=recipe.rate)
+    options = replace(options, rate=options.rate or recipe.rate)
     yield from follow(recipe, stage, takes.at, out, config=config, options=options)
 
 
 def train_by(words: Mapping[str, Any]) -> Iterator[Step]:
     """`emo2 train`, by its flags: a part of the compact preset, or a recipe for full."""
-    options = TrainOptions(**{name: words[name] for name in ("steps", "device", "seed", "resume")})
-    share = words["real_share"]
-    if words["part"] not in RECIPES:
-        batch = words["batch"] or 32
-        yield from train_part(
-            words["part"],
-            words["data"],
-            words["out"],
-            batch=batch,
-            options=options,
-            real_share=share,
-        )
+    names = ("steps", "device", "seed", "resume", "rate")
+    options = TrainOptions(**{name: words[name] for name in names})
+    part, data, out, start = (words[name] for name in ("part", "data", "out", "start"))
+    given = {"options": options, "batch": words["batch"], "real_share": words["real_share"]}
+    if part not in RECIPES:
+        yield from train_part(part, data, out, start=start, only=words["only"], **given)
         return
-    if words["data"] is None:
+    if words["only"]:
+        raise UserError(f"--only names a part of video; what {part} trains is its recipe's")
+    if data is None:
         raise UserError("a recipe needs takes; give --data with what emo2 studio --kind takes made")
-    yield from train_recipe(
-        words["part"], words["data"], words["out"],
-        options=options, start=words["start"], batch=words["batch"], real_share=share,
-    )  # fmt: skip
+    yield from train_recipe(part, data, out, start=None if start is None else Path(start), **given)
 
 
 def prepared(batch: FilmExamples, recipe: Recipe, generator: torch.Generator) -> FilmExamples:

@@ -6,35 +6,27 @@ written as safetensors, so a run that was stopped goes on exactly where it was.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from emo2 import weights
 from emo2.config import Config
 from emo2.curve import LossCurve
-from emo2.data.order import Given, Order, folders_given
 from emo2.errors import UserError
-from emo2.presets import PRESETS
 
 log = logging.getLogger(__name__)
 
-VOICES = 1_500
-"""Performances that the studio makes when stage 1 is given no data (about three hours, in some minutes)."""
-
-TABLE_BATCHES = 100
-"""Batches to which the motion basis's table is fitted (`VideoStage.fit_table`)."""
-
-PREVIEW_VOICE = 900_000
-"""Seed of the voice in previews; training voices are far below it."""
+RATE = 4e-4
+"""AdamW's, where neither the user nor what is trained says another."""
 
 Batch = Any
 """A frozen dataclass of tensors, or one tensor."""
@@ -45,8 +37,8 @@ BatchAt = Callable[[int], Batch]
 Preview = Callable[[nn.Module, Path, int], None]
 """(stage with averaged weights, folder, step): writes what `sample` makes."""
 
-Finish = Callable[[nn.Module], None]
-"""What is fitted rather than trained, on the averaged weights when training is over."""
+Fit = Callable[[nn.Module], None]
+"""What is fitted rather than trained."""
 
 
 class Trainable(Protocol):
@@ -62,8 +54,8 @@ class TrainOptions:
     """How to train."""
 
     steps: int = 10_000
-    rate: float = 4e-4
-    """AdamW's, after the warm-up; falls to 0 over the last fifth."""
+    rate: float | None = None
+    """AdamW's, after the warm-up; falls to 0 over the last fifth. None: `RATE`."""
     warm_up: int = 100
     decay: float = 0.01
     """Weight decay."""
@@ -78,6 +70,21 @@ class TrainOptions:
     preview_every: int = 0
     """0: no previews."""
     resume: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What only some runs have besides steps."""
+
+    begin: Fit | None = None
+    """Done once before the first step."""
+    finish: Fit | None = None
+    """Done once after the last step, on the averaged weights, also where a run was stopped before it."""
+    preview: Preview | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Of the weights that the run begins with; those that it writes keep them."""
+    counters: tuple[str, ...] = ("step",)
+    """Facts that count steps: this run's are added to those of `facts`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +106,15 @@ def train(
     config: Config,
     part: str,
     options: TrainOptions,
-    preview: Preview | None = None,
-    finish: Finish | None = None,
+    extras: Extras | None = None,
 ) -> Iterator[Step]:
-    """Train `stage`, one step a yield; `out` gets state, averaged weights (`<part>.safetensors`) and curves.
-
-    `finish` is done once after the last step, also where a run was stopped before it.
-    """
-    run = _Run(stage, out, config, part, options)
-    if options.resume and run.state_path.exists():
+    """Train `stage`, one step a yield; `out` gets state, averaged weights (`<part>.safetensors`) and curves."""
+    extras = extras or Extras()
+    resumed = options.resume and state_of(out, part).exists()
+    if extras.begin and not resumed:
+        extras.begin(stage.to(options.device).eval())
+    run = _Run(stage, out, config, part, options, extras)
+    if resumed:
         run.restore()
     began = time.perf_counter()
     with LossCurve(out, resume=run.step > 0) as curve:
@@ -117,25 +124,38 @@ def train(
             curve.add(run.step, seconds, terms)
             if run.step % options.save_every == 0 or run.step == options.steps:
                 run.save(seconds)
-            if preview and options.preview_every and run.step % options.preview_every == 0:
-                run.show(preview)
+            if extras.preview and options.preview_every and run.step % options.preview_every == 0:
+                run.show(extras.preview)
             yield Step(index=run.step, loss=terms["loss"], terms=terms, seconds=seconds)
-    if finish and run.finished != run.step:
-        run.averaging(finish)
+    if extras.finish and run.finished != run.step:
+        run.averaging(extras.finish)
         run.finished = run.step
         run.save(time.perf_counter() - began)
+
+
+def state_of(out: Path, part: str) -> Path:
+    """Where a run leaves what it goes on from."""
+    return Path(out) / f"{part}-state.safetensors"
 
 
 class _Run:
     """Everything that must survive a stop."""
 
     def __init__(
-        self, stage: nn.Module, out: Path, config: Config, part: str, options: TrainOptions
+        self,
+        stage: nn.Module,
+        out: Path,
+        config: Config,
+        part: str,
+        options: TrainOptions,
+        extras: Extras,
     ) -> None:
         self.stage = stage.to(options.device).train()
         self.out, self.config, self.part, self.options = Path(out), config, part, options
         self.out.mkdir(parents=True, exist_ok=True)
-        self.state_path = self.out / f"{part}-state.safetensors"
+        self.state_path = state_of(out, part)
+        self.rate = RATE if options.rate is None else options.rate
+        self.facts, self.counters = dict(extras.facts), extras.counters
         self.names = [n for n, p in stage.named_parameters() if p.requires_grad]
         self.parameters = [p for p in stage.parameters() if p.requires_grad]
         decayed = [p for p in self.parameters if p.dim() > 1]
@@ -145,7 +165,7 @@ class _Run:
                 {"params": decayed, "weight_decay": options.decay},
                 {"params": plain, "weight_decay": 0.0},
             ],
-            lr=options.rate,
+            lr=self.rate,
             betas=(0.9, 0.99),
         )
         self.averages = [p.detach().clone() for p in self.parameters]
@@ -158,7 +178,7 @@ class _Run:
         """One optimiser step; the terms it saw."""
         options = self.options
         for group in self.optimiser.param_groups:
-            group["lr"] = options.rate * _rate_share(self.step, options)
+            group["lr"] = self.rate * _rate_share(self.step, options)
         device = torch.device(options.device)
         # Autocast lives here alone: master weights stay float32 and the networks need not know.
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
@@ -196,21 +216,35 @@ class _Run:
             for key, value in moments[parameter].items():
                 tensors[f"{key}.{name}"] = value
         tensors["generator"] = self.generator.get_state()
-        temporary = self.state_path.with_suffix(".part")
-        save_file(
-            tensors, temporary, metadata={"step": str(self.step), "finished": str(self.finished)}
+        weights.write(
+            self.state_path,
+            tensors,
+            {
+                "step": str(self.step),
+                "finished": str(self.finished),
+                "facts": json.dumps(self.facts),
+                "counters": json.dumps(self.counters),
+            },
         )
-        temporary.replace(self.state_path)
-        weights.save(
-            self.out / f"{self.part}.safetensors", self.averaged(), self.config, part=self.part,
-            step=self.step, seconds=round(seconds),
-        )  # fmt: skip
+        told: dict[str, Any] = self.facts | {
+            name: int(self.facts.get(name, 0)) + self.step for name in self.counters
+        }
+        told["seconds"] = round(seconds)
+        path = self.out / f"{self.part}.safetensors"
+        weights.save(path, self.averaged(), self.config, part=self.part, **told)
 
     def restore(self) -> None:
         """The inverse of the first half of `save`."""
         with safe_open(self.state_path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             facts = file.metadata() or {}
+        trained = tuple(json.loads(facts.get("counters", '["step"]')))
+        if trained != self.counters:
+            raise UserError(
+                f"{self.out} holds a run that counts {', '.join(trained)}, this one counts "
+                f"{', '.join(self.counters)}; go on with its --only, or give another --out"
+            )
+        self.facts = json.loads(facts.get("facts", "{}"))
         self.step, self.finished = int(facts["step"]), int(facts.get("finished", -1))
         self.stage.load_state_dict(_under(tensors, "stage."))
         averages = _under(tensors, "average.")
@@ -230,7 +264,7 @@ class _Run:
         """Run a preview on the averaged weights."""
         self.averaging(lambda stage: preview(stage, self.out / "previews", self.step))
 
-    def averaging(self, act: Finish) -> None:
+    def averaging(self, act: Fit) -> None:
         """Do something with the averaged weights in place, then put the raw ones back."""
         raw = [p.detach().clone() for p in self.parameters]
         self._put(self.averages)
@@ -265,121 +299,3 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
-def train_part(
-    part: str,
-    data: Given,
-    out: Path,
-    *,
-    batch: int,
-    options: TrainOptions,
-    real_share: float | None = None,
-) -> Iterator[Step]:
-    """`emo2 train`: a part of the compact preset on the studio's data, and on real film."""
-    config = PRESETS["compact"]
-    out = Path(out)
-    if part not in _BUILDERS:
-        raise UserError(f"unknown part {part!r}; give one of {', '.join(_BUILDERS)}")
-    torch.manual_seed(options.seed)  # first weights only: torch's initialisers take no generator
-    built = _BUILDERS[part](
-        Order(
-            config=config, data=folders_given(data), out=out, batch=batch, seed=options.seed,
-            real_share=real_share,
-        )
-    )  # fmt: skip
-    options = replace(options, preview_every=1000 if built.preview else 0)
-    yield from train(
-        built.stage,
-        built.batch_at,
-        out,
-        config=config,
-        part=built.name,
-        options=options,
-        preview=built.preview,
-        finish=built.finish,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Built:
-    stage: nn.Module
-    batch_at: BatchAt
-    name: str
-    """Of the weights file."""
-    preview: Preview | None = None
-    finish: Finish | None = None
-
-
-def _motion_part(order: Order) -> _Built:
-    from emo2.data.motion_windows import MotionWindows, load_performances, write_performances
-    from emo2.motion import SpeechMotion
-
-    folders = order.data
-    if not folders:
-        folder = order.out / "performances"
-        folders = (folder,)
-        if not folder.is_dir():
-            log.info("no --data: the studio performs %d voices first", VOICES)
-            write_performances(folder, order.config, first=0, count=VOICES)
-    performances = [p for f in folders for p in load_performances(f, order.config)]
-    stage = SpeechMotion(order.config)
-    whole = [p.rows for p in performances if p.known is None]
-    if not whole:
-        raise UserError("real film alone does not tell all of a motion; add the studio's: --data")
-    stage.motion.measure(torch.cat(whole)[::5].float())
-    windows = MotionWindows(
-        performances, order.config, batch=order.batch, seed=order.seed, real_share=order.real_share
-    )
-    return _Built(stage=stage, batch_at=windows.at, name="speech_motion", preview=_motion_preview)
-
-
-def _motion_preview(stage: nn.Module, folder: Path, step: int) -> None:
-    """A motion file for a voice of the studio, through `sample`."""
-    from emo2.hands import save
-    from emo2.media import speech_from_samples
-    from emo2.motion import SpeechMotion
-    from emo2.studio.performance import performance_set
-
-    assert isinstance(stage, SpeechMotion)
-    take = next(performance_set(PREVIEW_VOICE, 1))
-    speech = speech_from_samples(torch.as_tensor(take.samples), sample_rate=take.sample_rate)
-    motion = stage.motion.sample(stage.speech.encode(speech, take.motion.fps), seed=0)
-    folder.mkdir(parents=True, exist_ok=True)
-    save(motion, folder / f"motion-{step:06d}.npz")
-
-
-def _video_part(order: Order) -> _Built:
-    from emo2.data.shards import Draw, PeopleBatches, StillsAndTakes
-    from emo2.video import VideoStage
-
-    folders, share = order.folders(), order.real_share
-    batches = StillsAndTakes(
-        folders, order.config, people=order.batch, seed=order.seed, real_share=share
-    )
-    plain = Draw(people=order.batch, augment=False, half=True)
-    stills = PeopleBatches(order.folders(real=False), plain, seed=order.seed)
-
-    def fit_table(stage: nn.Module) -> None:
-        assert isinstance(stage, VideoStage)
-        device = next(stage.parameters()).device
-        used = stage.fit_table(stills.at(n).to(device) for n in range(TABLE_BATCHES))
-        log.info("the table of face actions is fitted to %d frames", used)
-
-    stage = VideoStage(order.config.video)
-    return _Built(stage=stage, batch_at=batches.at, name="video", finish=fit_table)
-
-
-def _finder_part(order: Order) -> _Built:
-    from emo2.portrait.data import FinderBatches
-    from emo2.portrait.stage import PortraitFinder
-
-    finder = order.config.finder
-    sizes = (order.batch, order.batch, order.batch)
-    batches = FinderBatches(order.folders(real=False), finder, seed=order.seed, sizes=sizes)
-    stage = PortraitFinder(finder)
-    stage.measure(batches.faces())
-    return _Built(stage=stage, batch_at=batches.at, name="finder")
-
-
-_BUILDERS = {"motion": _motion_part, "video": _video_part, "finder": _finder_part}

@@ -52,10 +52,15 @@ def save(
     }
     metadata = {key: str(value) for key, value in facts.items()}
     metadata |= {"format": str(FORMAT), "part": part, "config": to_json(config)}
+    return write(path, stored, metadata)
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
+    """Write a safetensors file of any kind; it appears under its name only when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(stored, temporary, metadata=metadata)
+        save_file(dict(tensors), temporary, metadata=dict(metadata))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -25,10 +25,13 @@ class Order:
     data: tuple[Path, ...]
     """Empty: none was given."""
     out: Path
-    batch: int
+    batch: int | None
+    """Items a step; None: the part's own."""
     seed: int
     real_share: float | None = None
     """Of what is drawn: from real film; None: as much as there is of it."""
+    only: str | None = None
+    """The one part of stage 2 that is trained; None: all."""
 
     def folders(self, *, real: bool = True) -> list[Path]:
         """The shards' folders: those of `data`, and those in them that hold shards; `real`: also of real film."""

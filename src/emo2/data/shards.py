@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from emo2 import weights
-from emo2.config import Config, VideoConfig
+from emo2.config import VideoConfig
 from emo2.data.guidance_labels import maps_of
 from emo2.data.order import is_real
 from emo2.errors import UserError
@@ -121,35 +121,6 @@ class PeopleBatches:
         return read_batch(self.files, self.draw, generator, self.hear, self.real_share)
 
 
-class StillsAndTakes:
-    """Stage 2's batches: single pictures, and every other time takes with their voices where there are any."""
-
-    def __init__(
-        self,
-        folders: Sequence[Path],
-        config: Config,
-        *,
-        people: int,
-        seed: int = 0,
-        real_share: float | None = None,
-    ) -> None:
-        takes = [folder for folder in folders if holds_takes(folder)]
-        self.stills = PeopleBatches(folders, Draw(people=people), seed=seed, real_share=real_share)
-        self.takes = None
-        if takes:
-            count = config.video.motion_frames + config.video.clip_frames
-            side = maps_side(config.video)
-            run = Draw(people=max(people // 3, 1), frames=count, consecutive=True, maps=side)
-            hear = load_listener(weights.path_of(config.name, "speech_motion"))
-            self.takes = PeopleBatches(takes, run, seed=seed, hear=hear, real_share=real_share)
-
-    def at(self, number: int) -> Examples:
-        """Batch `number`."""
-        if self.takes is not None and number % 2:
-            return self.takes.at(number)
-        return self.stills.at(number)
-
-
 def maps_side(config: VideoConfig) -> int:
     """Pixels a side of the guidance maps that the denoiser is shown; 0: none."""
     if not config.denoiser.guidance_channels:
@@ -189,25 +160,36 @@ def read_batch(
             among = real if float(torch.rand(1, generator=generator)) < real_share else made
         path = among[int(torch.randint(len(among), (1,), generator=generator))]
         people.append(read_person(path, draw, generator, hear))
+    return join(people)
+
+
+def join(people: Sequence[Examples]) -> Examples:
+    """People read one by one as one batch."""
     names = [n for n, v in vars(people[0]).items() if isinstance(v, Tensor)]
     joined = {name: torch.cat([getattr(person, name) for person in people]) for name in names}
     return replace(people[0], **joined)
 
 
 def read_person(
-    path: Path, draw: Draw, generator: torch.Generator, hear: Hear | None = None
+    path: Path,
+    draw: Draw,
+    generator: torch.Generator,
+    hear: Hear | None = None,
+    who: int | None = None,
 ) -> Examples:
-    """One person of a shard with some of its frames."""
+    """One person of a shard (number `who`, or any) with some of its frames."""
     with safe_open(path, framework="pt") as shard:
         facts, labels = shard.metadata() or {}, set(shard.keys())
         people, frames = shard.get_slice("frames").get_shape()[:2]
-        who = int(torch.randint(people, (1,), generator=generator))
+        if who is None:
+            who = int(torch.randint(people, (1,), generator=generator))
 
         def of(name: str) -> Tensor:
             return shard.get_slice(name)[who]
 
         among = _still_frames(of) if draw.still else torch.arange(frames)
         chosen = among[_choose(len(among), draw, generator)]
+        is_body = "body" in facts.get("view", "")
         mirrored = draw.augment and bool(torch.rand(1, generator=generator) < 0.5)
 
         rows = {
@@ -217,15 +199,7 @@ def read_person(
         pose = torch.cat(
             [rows["head"] - of("reference_head"), rows["body"] - of("reference_body")], dim=-1
         )
-        points = of("face_points")[1:][chosen].float()
-        weight = importance(points, rows["flow"].shape[-1])
-        is_body = "body" in facts.get("view", "")
-        if is_body:
-            weight = weight * arms_weight(
-                of("parts")[torch.cat([torch.zeros(1).long(), chosen + 1])], rows
-            )
-        if "sure" in labels:  # measured, not known: labels count as far as they are believed
-            weight = weight * (of("sure")[chosen][:, None] / 255.0).clamp_min(LEAST_SURE)
+        weight = _weight_of(of, chosen, rows, is_body=is_body, measured="sure" in labels)
         maps, confidence = None, None
         if draw.maps:
             tracked = "hand_confidence" in labels
@@ -250,6 +224,25 @@ def read_person(
     if draw.augment:
         example = augment(example, generator)
     return replace(example, maps=maps, confidence=confidence)
+
+
+def _weight_of(
+    of: Callable[[str], Tensor],
+    chosen: Int[Tensor, " f"],
+    rows: dict[str, Tensor],
+    *,
+    is_body: bool,
+    measured: bool,
+) -> Float[Tensor, "f 1 g g"]:
+    """Weight of each cell in the losses; labels that were measured, not known, count as far as they are believed."""
+    points = of("face_points")[1:][chosen].float()
+    weight = importance(points, rows["flow"].shape[-1])
+    if is_body:
+        parts = of("parts")[torch.cat([torch.zeros(1).long(), chosen + 1])]
+        weight = weight * arms_weight(parts, rows)
+    if measured:
+        weight = weight * (of("sure")[chosen][:, None] / 255.0).clamp_min(LEAST_SURE)
+    return weight
 
 
 def _hear_take(
@@ -320,7 +313,7 @@ def augment(example: Examples, generator: torch.Generator) -> Examples:
     marks = example.marks + MARK_NOISE * unit * torch.randn(1, 3, 2, generator=generator)
     gain = 1.0 + 0.3 * (torch.rand(3, generator=generator) - 0.5) + 0.4 * (level[0] - 0.5)
     gamma = 2.0 ** (1.2 * (level[1] - 0.5))
-    grey = float(level[2] < 0.08)
+    grey = bool(level[2] < 0.08)
     reference, frames = (
         _recolour(z, gain, float(gamma), grey) for z in (example.reference, example.frames)
     )
@@ -333,9 +326,7 @@ def augment(example: Examples, generator: torch.Generator) -> Examples:
         reference = F.interpolate(
             reference, size=(side, side), mode="bilinear", align_corners=False
         )
-    return replace(
-        example, marks=marks, reference=reference.clamp(-1, 1), frames=frames.clamp(-1, 1)
-    )
+    return replace(example, marks=marks, reference=reference.clamp(-1, 1), frames=frames)
 
 
 def mirror(example: Examples) -> Examples:
@@ -357,11 +348,13 @@ def mirror(example: Examples) -> Examples:
     )
 
 
-def _recolour(image: Tensor, gain: Tensor, gamma: float, grey: float) -> Tensor:
-    light = ((image + 1.0) / 2.0).clamp(0.0, 1.0)
-    light = light + grey * (light.mean(-3, keepdim=True) - light)
-    light = light.clamp_min(1e-4).pow(gamma) * gain.view(3, 1, 1)
-    return light.clamp(0.0, 1.0) * 2.0 - 1.0
+def _recolour(image: Tensor, gain: Tensor, gamma: float, grey: bool) -> Tensor:
+    """A picture in -1..1 in another light; a batch has millions of pixels, so this works in place on a copy."""
+    light = image.add(1.0).mul_(0.5)
+    if grey:
+        light = light.mean(-3, keepdim=True).expand_as(light).contiguous()
+    light.clamp_min_(1e-4).pow_(gamma).mul_(gain.view(3, 1, 1))
+    return light.clamp_(0.0, 1.0).mul_(2.0).sub_(1.0)
 
 
 def frames_of(values: UInt8[Tensor, "f 3 h w"], draw: Draw) -> Float[Tensor, "f 3 y x"]:

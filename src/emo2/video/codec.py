@@ -77,7 +77,7 @@ class RelativeCodec:
 
     def encode(
         self,
-        frames: Float[Tensor, "b f 3 h w"],
+        frames: Float[Tensor, "b f 3 j i"],
         reference: Float[Tensor, "b 3 h w"],
         flow: Float[Tensor, "b f 2 g g"],
         visibility: Float[Tensor, "b f 1 g g"],

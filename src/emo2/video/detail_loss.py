@@ -74,8 +74,10 @@ def cut_windows(batch: Examples, field: Field, placement: Placement, side: int) 
     )
 
 
-def detail_losses(details: Details, batch: Examples, field: Field) -> dict[str, Tensor]:
-    """All terms over the windows of mouth and eyes; `field`: the expectation with the head at rest."""
+def detail_losses(
+    details: Details, batch: Examples, field: Field, *, eyes: bool = True
+) -> dict[str, Tensor]:
+    """All terms over the windows of mouth and, if wanted, eyes; `field`: the expectation with the head at rest."""
     told = (batch.view == FACE_VIEW) & batch.known_groups()[:, 0]
     counts = is_still(batch.conditions[..., FACE_ACTIONS:]) & told[:, None]
     share = counts.flatten().float().view(-1, 1, 1, 1)
@@ -83,6 +85,8 @@ def detail_losses(details: Details, batch: Examples, field: Field) -> dict[str, 
     totals: dict[str, Tensor] = {}
     windows = zip(place_windows(batch.marks), details.networks(), details.sides(), strict=True)
     for placement, network, side in windows:
+        if network is details.eye and not eyes:
+            continue
         with torch.autocast(batch.frames.device.type, enabled=False):
             window = cut_windows(batch, field, placement, side)
             photo = cut_window(batch.reference, placement.places(side))

@@ -49,7 +49,8 @@ class Examples:
     """A batch: b views of people, f frames of each; every part about frames may have m motion frames in front."""
 
     reference: Float[Tensor, "b 3 h w"]
-    frames: Float[Tensor, "b f 3 h w"]
+    frames: Float[Tensor, "b f 3 j i"]
+    """At the view's size, or half of it where no painter is trained."""
     flow: Float[Tensor, "b f 2 g g"]
     visibility: Float[Tensor, "b f 1 g g"]
     conditions: Float[Tensor, "b f 64"]

@@ -6,7 +6,7 @@ the denoiser works.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from einops import rearrange
@@ -33,7 +33,6 @@ from emo2.video.examples import (
     head_speed,
     known_of,
 )
-from emo2.video.face_table import TableFit
 from emo2.video.lips_together import lips_together
 from emo2.video.look import Look, Seen, ViewLook
 from emo2.video.painter import Painter, losses_on_squares, prepare
@@ -49,9 +48,12 @@ from emo2.video.script import DrawMaps, Script, dequantise
 from emo2.video.unet import UNet
 from emo2.video.views import View, as_frames, choose_views, face_marks
 
-PARTS = ("prior", "painter", "details", "denoiser")
+PARTS = ("basis", "painter", "details", "denoiser")
+"""What can be trained alone."""
 WITHHELD = 0.5
 """Share of the denoiser's training examples in which a random part of the conditions is withheld."""
+EYES = 0.3
+"""Share of the steps in which the details of eyes are trained too: they have half of the cost, and least to learn."""
 FIRST_CLIP = 0.2
 """Share of the denoiser's training examples without motion frames: a film's first clip."""
 
@@ -80,7 +82,7 @@ class VideoStage(nn.Module):
             raise ValueError(f"parts to train are {', '.join(PARTS)}; got {parts}")
         self.parts = parts
         owners = {
-            "prior": (self.reference, self.basis, self.places),
+            "basis": (self.reference, self.basis, self.places),
             "painter": (self.painter,),
             "details": () if self.details is None else (self.details,),
             "denoiser": (self.denoiser,),
@@ -138,46 +140,42 @@ class VideoStage(nn.Module):
 
     def losses(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms alone."""
-        training_prior = "prior" in self.parts
         known = draw_known(
             len(batch.view), generator, withheld=WITHHELD if self._denoises(batch) else 0.2
         )
         known = known.to(batch.view.device) & batch.known_groups()
-        with torch.set_grad_enabled(training_prior and torch.is_grad_enabled()):
+        with torch.set_grad_enabled("basis" in self.parts and torch.is_grad_enabled()):
             seen = self.see(batch.reference[:, None], batch.view, batch.marks)
-            expected = self.basis(seen.output, batch.marks, batch.conditions, known)
-            latents = self.codec.encode(batch.frames, batch.reference, batch.flow, batch.visibility)
         terms: dict[str, Tensor] = {}
-        if training_prior:
-            terms |= prior_loss(expected, latents, batch.importance, self.codec)
-        if "painter" in self.parts:
-            terms |= self._painter_losses(batch, expected, generator)
+        if set(self.parts) - {"details"}:
+            terms |= self._frame_losses(batch, seen, known, generator)
         if "details" in self.parts and self.details is not None:
             with torch.no_grad():
                 still = self.basis(seen.output, batch.marks, batch.conditions)
-            terms |= detail_losses(self.details, batch, self.codec.field(still.mean))
+            eyes = float(torch.rand(1, generator=generator)) < EYES
+            field = self.codec.field(still.mean)
+            terms |= detail_losses(self.details, batch, field, eyes=eyes)
+        return terms
+
+    def _frame_losses(
+        self, batch: Examples, seen: Seen, known: Bool[Tensor, "b 3"], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What is learned from a frame's expectation: basis, painter, denoiser."""
+        with torch.set_grad_enabled("basis" in self.parts and torch.is_grad_enabled()):
+            expected = self.basis(seen.output, batch.marks, batch.conditions, known)
+        terms: dict[str, Tensor] = {}
+        if "painter" in self.parts:
+            terms |= self._painter_losses(batch, expected, generator)
+        if set(self.parts) == {"painter"}:
+            return terms
+        latents = self.codec.encode(batch.frames, batch.reference, batch.flow, batch.visibility)
+        if "basis" in self.parts:
+            terms |= prior_loss(expected, latents, batch.importance, self.codec)
         if self._denoises(batch):
             terms["denoiser"] = self._denoiser_loss(
                 batch, seen, expected, latents, known, generator
             )
         return terms
-
-    @torch.no_grad()
-    def fit_table(self, batches: Iterable[Examples]) -> int:
-        """Fit the basis's table of face actions to what the expectation leaves over; the frames it was fitted to.
-
-        Frames count whose head and torso are where the reference has them.
-        """
-        fit, used = TableFit(), 0
-        for batch in batches:
-            seen = self.see(batch.reference[:, None], batch.view, batch.marks)
-            expected = self.basis(seen.output, batch.marks, batch.conditions)
-            frames = batch.frames, batch.reference, batch.flow, batch.visibility
-            wanted, found = map(self.codec.cells, (self.codec.encode(*frames), expected.mean))
-            used += fit.learn(batch, wanted, found)
-        if used:
-            self.basis.table.values += fit.solve()
-        return used
 
     def _denoises(self, batch: Examples) -> bool:
         return "denoiser" in self.parts and batch.consecutive
