@@ -107,8 +107,9 @@ def _read_start(name: str, start: str | Path | None, out: Path, *, resume: bool)
         raise UserError(
             f"{path} holds a network over Stable Diffusion's latents; train it by a recipe (emo2 train emo-video)"
         )
-    # A preset's sizes are this emo2's; weights that they do not fit are refused when the networks are filled.
-    config = PRESETS.get(config.name, config)
+    if config.name in PRESETS:  # sizes are the weights', how to sample is this emo2's
+        steps = PRESETS[config.name].video.steps
+        config = replace(config, video=replace(config.video, steps=steps))
     return _Start(config=config, path=path, tensors=tensors, facts=facts)
 
 
