@@ -19,6 +19,7 @@ from emo2.hands.smplx import smplx_motion
 from emo2.metrics.beats import Moving, moving
 from emo2.metrics.inputs import Item
 from emo2.metrics.onsets import detect_onsets
+from emo2.metrics.strokes import Stresses, find_stresses
 from emo2.signals import Motion
 
 RATE = 30.0
@@ -77,14 +78,23 @@ class Clip:
         return self._onsets[kind]
 
     @cached_property
-    def _onsets(self) -> dict[str, Tensor]:
+    def _heard(self) -> tuple[Float[np.ndarray, " n"], int]:
         assert self.voice is not None
         speech = media.read_voice(self.voice)
-        samples = torch.cat(list(speech.voice.blocks(65_536))).numpy()
+        return torch.cat(list(speech.voice.blocks(65_536))).numpy(), speech.sample_rate
+
+    @cached_property
+    def _onsets(self) -> dict[str, Tensor]:
+        samples, rate = self._heard
         return {
-            kind: detect_onsets(samples, speech.sample_rate, backtrack=kind == "backtracked")
+            kind: detect_onsets(samples, rate, backtrack=kind == "backtracked")
             for kind in ("detected", "backtracked")
         }
+
+    @cached_property
+    def stresses(self) -> Stresses | None:
+        """Syllables of the voice that stand out, where there is one."""
+        return None if self.voice is None else find_stresses(*self._heard)
 
 
 def points_of(motion: Motion) -> Points:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from emo2.generate import Event
-from emo2.metrics import closeness, motion, spread
+from emo2.metrics import closeness, motion, spread, strokes
 from emo2.metrics.alignment import BOTH, alignment_figure, alignment_rows
 from emo2.metrics.beats import VARIANTS
 from emo2.metrics.evaluation import evaluate
@@ -124,6 +124,34 @@ def _beat(name: str) -> Metric:
     )  # fmt: skip
 
 
+def _strokes(clip: Clip) -> Reading | None:
+    """Over all samples; each stroke counts once."""
+    voice = clip.stresses
+    if voice is None:
+        return None
+    found = [_stroke_fit(track, voice) for track in clip.samples]
+    fits = [f for f in found if f is not None]
+    if not fits:
+        return None
+    count = sum(f.count for f in fits)
+    true = None if clip.truth is None else _stroke_fit(clip.truth, voice)
+    spoken_s = len(clip.samples) * max(
+        float(voice.speaking.mean()) * len(voice.speaking) / 100, 0.01
+    )
+    beside = {"strokes a second": count / spoken_s}
+    return Reading(
+        value=sum(f.matched * f.count for f in fits) / count,
+        control=sum(f.moved * f.count for f in fits) / count,
+        weight=float(count),
+        beside=beside if true is None else {**beside, "truth": true.matched, "truth, voice moved": true.moved},
+    )  # fmt: skip
+
+
+def _stroke_fit(track: Track, voice: strokes.Stresses) -> strokes.Fit | None:
+    ends = strokes.stroke_ends(track.own_points[:, [0, 21]], track.motion.fps)
+    return strokes.fit(ends, voice)
+
+
 def _near(threshold: float) -> Metric:
     return Metric(
         name=f"pck_{round(threshold * 100):02d}", unit="", need="truth", better="higher", control=_SHIFTED_TRUTH,
@@ -155,6 +183,12 @@ METRICS: tuple[Metric, ...] = (
     _own("var_k", "m²", "variance over time, mean of everything (Audio2Photoreal's Div_k)", _time_variance),
     _own("l1div", "m", "sum over the 126 numbers of the distance to the clip's mean, mean over frames (EMAGE)", _l1div),
     *(_beat(name) for name in VARIANTS),
+    Metric(
+        name="ba_strokes", unit="", need="voice", better="higher", control="its own voice moved by 0.3 to 1.5 s",
+        definition="mean over the wrists' moves that come to a stop while somebody speaks of exp(-d²/2 sigma²), d from "
+        "the stop to the nearest stressed syllable, sigma 0.06 s",
+        read=_strokes,
+    ),
     *(_near(threshold) for threshold in (0.05, 0.1, 0.2, 0.5)),
     Metric(
         name="srgr", unit="", need="truth with `semantic`", better="higher", control=_SHIFTED_TRUTH, version=2,

@@ -1,5 +1,5 @@
-"""What is done to sampled motion beside the network (ours): silence closes the mouth and rests the hands,
-tremor is filtered, and lids that begin to close do close.
+"""What is done to sampled motion beside the network (ours): silence closes the mouth and rests the hands, strokes
+end on stressed syllables, tremor is filtered, and lids that begin to close do close.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emo2.motion.channels import FACE, HAND_ROW, MOUTH_ACTIONS, is_mouth, one_hemisphere
+from emo2.motion.channels import FACE, HAND_ROW, HANDS, MOUTH_ACTIONS, is_mouth, one_hemisphere
 from emo2.motion.rest import Rest
+from emo2.motion.strokes import Strokes
 from emo2.signals import FACE_ACTIONS, SpeechFeatures
 
 QUIET_BELOW_LOUD = 0.6
@@ -23,22 +24,38 @@ HOLD_S = 0.2
 _OPENING = tuple(FACE_ACTIONS.index(n) for n in MOUTH_ACTIONS if not n.startswith("mouthSmile"))
 
 
+HANDS_OF_STYLE = {
+    "calm": 0.8, "shy": 0.6, "presenter": 1.1, "storyteller": 1.15, "emphatic": 1.2, "lively": 1.3,
+}  # fmt: skip
+"""Scale of the hands' moves about the first pose: the network makes styles more alike than it was taught (half of the
+way, in logarithms and against neutral, to the speeds of the studio's own; docs/log.md)."""
+
+
 class Finish:
     """Rows as they come out of the network, finished; those wait that later ones may still change.
 
-    Every filter but the blinks sees `reach` frames to each side, so the result does not depend on the windows.
+    Every filter sees `reach` frames to each side; strokes, rest and blinks keep a state and wait for what they need.
+    So the result does not depend on the windows.
     """
 
     def __init__(
-        self, features: SpeechFeatures, about: Float[Tensor, " c"], amplitude: float
+        self,
+        features: SpeechFeatures,
+        about: Float[Tensor, " c"],
+        amplitude: float,
+        style: str | None = None,
     ) -> None:
         """`features`: of any frames, for rate and loudness; `amplitude` scales the moves about one pose."""
         self.fps, self.loud = features.fps, features.loud
         self.about, self.amplitude = about, amplitude
+        self.reach_of_hands = HANDS_OF_STYLE.get(style or "", 1.0)
         self.reach = len(_KERNEL) // 2 + max(1, round(HOLD_S * self.fps)) + _SOFT
         self.rows, self.energy = torch.zeros(0, len(about)), torch.zeros(0)
         self.context = 0
         """Frames held that have been given out already."""
+        self.strokes = Strokes(self.fps, self.loud)
+        self.shares = torch.zeros(0)
+        """Activity of the frames that wait in `strokes`."""
         self.rest, self.blinks = Rest(), Blinks(self.fps)
         self.waiting = self.rows
 
@@ -51,7 +68,10 @@ class Finish:
         ready = len(self.rows) if last else max(len(self.rows) - self.reach, self.context)
         filtered, share = self._filtered()
         now = slice(self.context, ready)
-        done = self.rest.add(filtered[now], share[now])
+        placed = self.strokes.add(filtered[now], self.energy[now], last=last)
+        self.shares = torch.cat((self.shares, share[now]))
+        done = self.rest.add(placed, self.shares[: len(placed)])
+        self.shares = self.shares[len(placed) :]
         keep = max(ready - self.reach, 0)
         self.rows, self.energy = self.rows[keep:], self.energy[keep:]
         self.context = ready - keep
@@ -65,6 +85,7 @@ class Finish:
     def _filtered(self) -> tuple[Float[Tensor, "n c"], Float[Tensor, " n"]]:
         """What is held without tremor, of the wished size, the mouth at rest in silence; and the activity."""
         rows = scaled(smooth(self.rows), self.about, self.amplitude)
+        rows[:, HANDS] = scaled(rows, self.about, self.reach_of_hands)[:, HANDS]
         share = activity(self.energy, self.fps, self.loud)
         if rows.shape[-1] > HAND_ROW:
             rows[:, FACE] = rest_gate(rows[:, FACE].clamp(0.0, 1.0), share)
@@ -117,7 +138,7 @@ def smooth(rows: Float[Tensor, "frames c"]) -> Float[Tensor, "frames c"]:
     """Rows without tremor; mouth and blinks, which are quick, and the two end frames stay as they are."""
     reach = len(_KERNEL) // 2
     if len(rows) <= reach:
-        return rows
+        return rows.clone()
     # Reflected through the end points, so that the first frame remains the photo's pose.
     before = 2.0 * rows[:1] - rows[1 : reach + 1].flip(0)
     after = 2.0 * rows[-1:] - rows[-reach - 1 : -1].flip(0)

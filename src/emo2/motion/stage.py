@@ -264,7 +264,7 @@ class MotionStage(nn.Module):
             part = heard.between(done, done + len(rows))
             if finish is None:
                 about = self.mean.cpu() if start is None else rows[0]
-                finish = Finish(part, about, amplitude)
+                finish = Finish(part, about, amplitude, style)
             done += len(rows)
             heard.forget(done - self.config.prefix)
             made = finish.add(rows, part.energy, last=done == len(heard))
