@@ -60,7 +60,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(dict(tensors), temporary, metadata=dict(metadata))
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(whole, temporary, metadata=dict(metadata))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

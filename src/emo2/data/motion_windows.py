@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from emo2 import weights
 from emo2.config import Config
 from emo2.data.sound_changes import change_sound
 from emo2.errors import UserError
@@ -111,9 +111,7 @@ def _write(path: Path, items: Sequence[Performance]) -> Path:
         }
         if item.known is not None:
             tensors[f"{i}.known"] = item.known.to(torch.uint8)
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary, metadata={"count": str(len(items)), "format": "1"})
-    return temporary.replace(path)
+    return weights.write(path, tensors, {"count": str(len(items)), "format": "1"})
 
 
 def write_performance_file(path: Path, items: Sequence[Performance]) -> Path:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from emo2 import weights
 from emo2.weights import ASSETS
 
 FRAMES = 32
@@ -155,11 +156,8 @@ def studio_windows(seeds: Sequence[int]) -> Float[Tensor, "windows 32 126"]:
 
 def save_encoder(model: MotionEncoder, path: Path) -> None:
     """Half precision: the codes change by less than a thousandth of their spread."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: values.half().contiguous() for name, values in model.state_dict().items()}
-    partial = path.with_suffix(".part")
-    safetensors.torch.save_file(state, partial)
-    partial.replace(path)
+    weights.write(path, state, {})
 
 
 def main() -> None:

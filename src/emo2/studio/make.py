@@ -39,10 +39,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
+from emo2 import weights
 from emo2.arguments import SHARD_LABELS
 from emo2.errors import UserError
 from emo2.studio.acting import first_pose, next_pose
@@ -167,7 +168,7 @@ def _check_labels(path: Path, order: Order) -> None:
 
 def _write(path: Path, people: list[Filmed], seeds: list[int], stage: Stage) -> None:
     names = list(people[0].tensors)
-    tensors = {n: np.ascontiguousarray(np.stack([p.tensors[n] for p in people])) for n in names}
+    tensors = {n: torch.from_numpy(np.stack([p.tensors[n] for p in people])) for n in names}
     order = stage.order
     facts: Facts = {
         "format": FORMAT, "view": order.view, "kind": order.kind, "seeds": seeds,
@@ -175,9 +176,7 @@ def _write(path: Path, people: list[Filmed], seeds: list[int], stage: Stage) -> 
     }  # fmt: skip
     if order.kind == "takes":
         facts |= {"fps": 25.0, "sample_rate": SAMPLE_RATE, "start_s": LEAD_S}
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata={k: json.dumps(v) for k, v in facts.items()})
-    part.replace(path)
+    weights.write(path, tensors, {k: json.dumps(v) for k, v in facts.items()})
 
 
 class Stage:

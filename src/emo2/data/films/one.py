@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import torch
 from numpy import ndarray
-from safetensors.numpy import save_file
 
+from emo2 import weights
 from emo2.config import Config
 from emo2.data.films.faces import load_measures
 from emo2.data.films.follow import FPS, read_shots
@@ -194,14 +194,11 @@ def _write_shards(job: FilmJob, groups: dict[str, list[dict[str, ndarray]]]) -> 
         }  # fmt: skip
         for first in range(0, len(windows), PEOPLE):
             part = windows[first : first + PEOPLE]
-            tensors = {n: np.ascontiguousarray(np.stack([w[n] for w in part])) for n in part[0]}
+            tensors = {n: torch.from_numpy(np.stack([w[n] for w in part])) for n in part[0]}
             name = f"{group}/{REAL}{job.key}-{first // PEOPLE:03d}.safetensors"
             path = job.out / name
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                whole = path.with_suffix(".part")
-                save_file(tensors, whole, metadata={k: json.dumps(v) for k, v in facts.items()})
-                whole.replace(path)
+                weights.write(path, tensors, {k: json.dumps(v) for k, v in facts.items()})
             except OSError as error:
                 raise write_fault(path, error) from error
             files.append(name)
