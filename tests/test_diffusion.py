@@ -72,3 +72,16 @@ def test_the_sampler_yields_every_step_and_refuses_none() -> None:
     assert float(steps[-1].abs().max()) == pytest.approx(0.0, abs=1e-5)
     with pytest.raises(ValueError, match="0 steps"):
         final(iter(()))
+
+
+def test_the_linear_guess_is_the_best_one_and_nothing_where_only_noise_is_left() -> None:
+    process, generator = NoiseProcess(), torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn(1, 40_000, generator=generator) for _ in range(2))
+    for time in (100, 500, 800):
+        at = torch.tensor([time])
+        guess = process.linear_guess(process.add_noise(clean, noise, at), at)
+        error = (guess - clean).square().mean()
+        for other in (0.9, 1.1):
+            assert (other * guess - clean).square().mean() > error
+    last = torch.tensor([process.steps - 1])
+    assert process.linear_guess(noise, last).abs().max() < 1e-3

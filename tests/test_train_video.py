@@ -27,9 +27,10 @@ OWNERS = {"reference": "basis", "places": "basis"}
 
 
 @pytest.fixture(autouse=True)
-def small_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of face actions is fitted to few batches."""
+def few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is fitted is fitted to few batches."""
     monkeypatch.setattr(parts, "TABLE_BATCHES", 2)
+    monkeypatch.setattr(parts, "SCALE_BATCHES", 2)
 
 
 def begin(folder: Path) -> Path:
@@ -66,6 +67,10 @@ def test_a_part_alone_changes_and_the_weights_tell_its_steps(tmp_path: Path, onl
     after, kept, facts = trained(tmp_path, only, rate=1e-3)
     assert kept == config
     weights.fill(VideoStage(config.video), after, tmp_path)  # all parts are there
+    scale = before["reference.conv_out.bias"][-7 * 24 :]  # the denoiser's unit, fitted first
+    if only == "denoiser":
+        assert not torch.equal(after["reference.conv_out.bias"][-7 * 24 :], scale)
+        after["reference.conv_out.bias"][-7 * 24 :] = scale
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert {OWNERS.get(name, name) for name in changed} == {only}

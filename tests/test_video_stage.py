@@ -12,7 +12,7 @@ from emo2.config import CodecConfig, UNetConfig, VideoConfig
 from emo2.signals import Clip, GuidanceMaps, Motion, Portrait, SpeechFeatures
 from emo2.video import VideoStage
 from emo2.video.examples import BODY_VIEW, FACE_VIEW, HEAD, Examples, face_planes, head_speed
-from emo2.video.fitting import fit_table
+from emo2.video.fitting import fit_scale, fit_table, residuals
 from emo2.video.views import Composer, View, choose_views, face_marks
 
 LATENT = 24
@@ -188,6 +188,48 @@ def test_without_steps_the_film_is_the_expectation_and_knows_no_seed() -> None:
     made = stage()
     first, other = (torch.cat([c.frames for c in film(made, seed=s, steps=0)]) for s in (1, 2))
     assert torch.equal(first, other)
+
+
+def test_a_denoiser_that_has_learned_nothing_leaves_the_expectation() -> None:
+    torch.manual_seed(0)
+    made = stage()
+    made.denoiser.head.load_state_dict(VideoStage(TINY).denoiser.head.state_dict())
+    plain = torch.cat([c.frames for c in film(made, steps=0)])
+    for steps in (1, 4):
+        assert torch.equal(torch.cat([c.frames for c in film(made, steps=steps)]), plain)
+
+
+def test_one_step_says_the_mean_of_the_residual_whatever_the_noise() -> None:
+    made = stage()
+    first, other = (torch.cat([c.frames for c in film(made, seed=s, steps=1)]) for s in (1, 2))
+    plain = torch.cat([c.frames for c in film(made, steps=0)])
+    assert (first - other).abs().max() < 0.05 * (first - plain).abs().max()
+
+
+def test_the_scale_is_fitted_to_residuals_of_unit_variance_known_or_not() -> None:
+    made = stage()
+    batches = [
+        dataclasses.replace(examples(), conditions=noise(2, 5, 64, seed=20 + n) * 0.2)
+        for n in range(12)
+    ]
+
+    def found() -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(3)
+        parts = [residuals(made, batch, generator) for batch in batches]
+        power = torch.cat([part.power(torch.zeros(7, LATENT)) for part in parts])
+        return power, torch.cat([part.terms for part in parts])
+
+    before = made.denoiser.head.weight.clone()
+    wrong, _ = found()
+    grown = fit_scale(made, batches, torch.Generator().manual_seed(3))
+    power, terms = found()
+    assert (wrong.mean(0) - 1).abs().max() > 0.5
+    torch.testing.assert_close(power.mean(0), torch.ones(LATENT), atol=0.03, rtol=0)
+    for flag in range(1, 4):
+        for known in (0.0, 1.0):
+            there = terms[:, flag] == known
+            torch.testing.assert_close(power[there].mean(0), torch.ones(LATENT), atol=0.05, rtol=0)
+    torch.testing.assert_close(made.denoiser.head.weight * grown.view(-1, 1, 1, 1), before)
 
 
 def test_a_start_inside_a_clip_is_refused() -> None:

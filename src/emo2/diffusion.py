@@ -74,6 +74,13 @@ class NoiseProcess:
         signal, spread = self.parts(clean, time)
         return signal * clean + spread * noise
 
+    def linear_guess(self, noisy: Tensor, time: Int[Tensor, " b"]) -> Tensor:
+        """The best linear guess at a clean signal of unit variance (Karras et al. 2022 eq. 7, c_skip): sqrt(alpha-bar) x_t.
+
+        Where only noise is left it is 0, so that a network which is shown it cannot take noise for signal.
+        """
+        return self.parts(noisy, time)[0] * noisy
+
     def target_of(self, clean: Tensor, noise: Tensor, time: Int[Tensor, " b"]) -> Tensor:
         """What the network should say."""
         if self.target == "x0":

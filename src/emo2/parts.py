@@ -29,6 +29,9 @@ VOICES = 1_500
 TABLE_BATCHES = 100
 """Batches to which the motion basis's table is fitted (`video.fitting.fit_table`)."""
 
+SCALE_BATCHES = 50
+"""Batches of takes to which the scale around the expectation is fitted (`video.fitting.fit_scale`)."""
+
 PREVIEW_VOICE = 900_000
 """Seed of the voice in previews; training voices are far below it."""
 
@@ -189,6 +192,7 @@ def _video_part(order: Order) -> _Built:
         rate=RATES.get(only or ""),
         past=partial(_steps_of_parts, parts),
         extras=Extras(
+            begin=partial(_fit_scale, order) if only == "denoiser" else None,
             finish=partial(_fit_table, order) if "basis" in trained else None,
             counters=("step", *(f"steps_of_{part}" for part in trained)),
         ),
@@ -215,6 +219,22 @@ def _fit_table(order: Order, stage: nn.Module) -> None:
     device = next(stage.parameters()).device
     used = fit_table(stage, (stills.at(n).to(device) for n in range(TABLE_BATCHES)))
     log.info("the table of face actions is fitted to %d frames", used)
+
+
+def _fit_scale(order: Order, stage: nn.Module) -> None:
+    """The scale around the expectation, in which the denoiser is to learn."""
+    from emo2.data.mixing import MixedBatches, mix_for
+    from emo2.video import VideoStage
+    from emo2.video.fitting import fit_scale
+
+    assert isinstance(stage, VideoStage)
+    mix = mix_for("denoiser", order.config.video, people=order.batch)
+    mix = replace(mix, draw=replace(mix.draw, maps=0))
+    takes = MixedBatches(order.folders(), mix, seed=order.seed, real_share=order.real_share)
+    device = next(stage.parameters()).device
+    generator = torch.Generator().manual_seed(order.seed)
+    grown = fit_scale(stage, (takes.at(n).to(device) for n in range(SCALE_BATCHES)), generator)
+    log.info("the scale around the expectation is fitted: it grew by %.2f", float(grown.mean()))
 
 
 def _finder_part(order: Order) -> _Built:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -132,6 +133,11 @@ def draw_known(count: int, generator: torch.Generator, *, withheld: float) -> Bo
     part = torch.rand(count, 3, generator=generator) < 0.5
     everything = torch.rand(count, 1, generator=generator) >= withheld
     return part | everything
+
+
+def cell_weight(importance: Float[Tensor, "b f 1 g g"], pack: int) -> Float[Tensor, "n 1 s s"]:
+    """Importance of packed cells, frame fastest."""
+    return F.avg_pool2d(importance.flatten(0, 1), pack)
 
 
 def head_speed(conditions: Float[Tensor, "b f 64"], fps: float = 25.0) -> Float[Tensor, "b f"]:

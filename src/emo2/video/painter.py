@@ -165,6 +165,17 @@ def draw_corners(
     return corners
 
 
+def half_true(batch: Examples, field: Field, generator: torch.Generator) -> Field:
+    """The field for half of the people, the true flow and visibility for the others."""
+    truth = (torch.rand(len(batch.view), generator=generator) < 0.5).to(batch.view.device)
+    truth = truth.view(-1, 1, 1, 1, 1)
+    return Field(
+        flow=torch.where(truth, batch.flow, field.flow),
+        visibility=torch.where(truth, batch.visibility, field.visibility),
+        colour=field.colour,
+    )
+
+
 def losses_on_squares(
     painter: Painter,
     batch: Examples,

@@ -37,6 +37,8 @@ from emo2.video.face_table import FaceTable
 
 SCALE_TERMS = 7
 """Terms of the log-scale: one, three flags of what is known, size of the face's, head's and torso's change."""
+CUT = 8.0
+"""Largest standardised residual."""
 LOG_SCALE = (-4.0, 2.0)
 HIDDEN_WEIGHT = 6.0
 """Weight of a hidden cell against a seen one in the visibility's loss: few cells are hidden, and they matter."""
@@ -134,11 +136,7 @@ class MotionBasis(nn.Module):
         _, acting, _, _, scales = self._kinds(output)
         acted = torch.bmm(actions, acting).reshape(held.shape)
         mean = self._follow(held, acted, marks, actions)
-        sizes = [
-            z.abs().mean(-1, keepdim=True) for z in (actions, given[..., HEAD], given[..., BODY])
-        ]
-        scale_terms = torch.cat([torch.ones_like(given[..., :1]), given[..., -3:], *sizes], dim=-1)
-        log_scale = torch.bmm(scale_terms, scales).reshape(held.shape)
+        log_scale = torch.bmm(scale_terms(given), scales).reshape(held.shape)
         return Expectation(mean=mean, scale=log_scale.clamp(*LOG_SCALE).exp())
 
     def _follow(self, held: Tensor, acted: Tensor, marks: Tensor, actions: Tensor) -> Tensor:
@@ -152,6 +150,13 @@ class MotionBasis(nn.Module):
         acted = acted + F.pad(torch.cat([flow / FLOW_SCALE, seen], 1), (0, 0, 0, 0, 0, 3))
         whole = held + warp(acted, held[:, :2] * FLOW_SCALE)
         return rearrange(self.codec.pack(whole), "(b f) c h w -> b f c h w", b=batch)
+
+
+def scale_terms(given: Float[Tensor, "b f 67"]) -> Float[Tensor, "b f 7"]:
+    """What the log-scale is linear in, from conditions as `known_of` gives them (`SCALE_TERMS`)."""
+    parts = (given[..., :FACE_ACTIONS], given[..., HEAD], given[..., BODY])
+    sizes = [z.abs().mean(-1, keepdim=True) for z in parts]
+    return torch.cat([torch.ones_like(given[..., :1]), given[..., -3:], *sizes], dim=-1)
 
 
 class FacePlaces(nn.Module):
@@ -194,7 +199,7 @@ def standardise(
     latents: Float[Tensor, "b f c s s"], expected: Expectation
 ) -> Float[Tensor, "b f c s s"]:
     """What the expectation leaves over, in units of its scale; rare large values are cut."""
-    return ((latents - expected.mean) / expected.scale).clamp(-8.0, 8.0)
+    return ((latents - expected.mean) / expected.scale).clamp(-CUT, CUT)
 
 
 def prior_loss(

@@ -6,19 +6,19 @@ the denoiser works.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from emo2.config import VideoConfig
 from emo2.diffusion import NoiseProcess, final, sample
-from emo2.nn import quick, speed_code
+from emo2.nn import quick, speed_code, zeroed
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
-from emo2.video.codec import Field, RelativeCodec
+from emo2.video.codec import RelativeCodec
 from emo2.video.conditions import Features, FrameConditions, audio_tokens
 from emo2.video.detail_layers import CarriedWindow, carried, look_at_windows
 from emo2.video.detail_loss import detail_losses
@@ -28,6 +28,7 @@ from emo2.video.examples import (
     FACE_VIEW,
     Examples,
     at_rest,
+    cell_weight,
     draw_known,
     face_planes,
     head_speed,
@@ -35,7 +36,7 @@ from emo2.video.examples import (
 )
 from emo2.video.lips_together import lips_together
 from emo2.video.look import Look, Seen, ViewLook
-from emo2.video.painter import Painter, losses_on_squares, prepare
+from emo2.video.painter import Painter, half_true, losses_on_squares, prepare
 from emo2.video.prior import (
     Expectation,
     FacePlaces,
@@ -50,6 +51,9 @@ from emo2.video.views import View, as_frames, choose_views, face_marks
 
 PARTS = ("basis", "painter", "details", "denoiser")
 """What can be trained alone."""
+PURE_NOISE = 0.5
+"""Share of the denoiser's training examples at the last time, where it has to say the mean of the residual: what one
+evaluation gives, and what every further one begins with."""
 WITHHELD = 0.5
 """Share of the denoiser's training examples in which a random part of the conditions is withheld."""
 EYES = 0.3
@@ -73,7 +77,8 @@ class VideoStage(nn.Module):
         self.painter = Painter(config)
         self.details = Details(config.details) if config.details else None
         start_basis(self.reference.head, self.codec)
-        nn.init.zeros_(self.denoiser.head.weight)
+        # Untrained, the denoiser says that the residual is 0: its film is the expectation, at any number of steps.
+        zeroed(self.denoiser.head)
         self.parts: tuple[str, ...] = PARTS
 
     def train_only(self, *parts: str) -> VideoStage:
@@ -183,15 +188,7 @@ class VideoStage(nn.Module):
     def _painter_losses(
         self, batch: Examples, expected: Expectation, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """On the expected field for half of the people, on the true flow and visibility for the others."""
-        field = self.codec.field(expected.mean.detach())
-        truth = (torch.rand(len(batch.view), generator=generator) < 0.5).to(batch.view.device)
-        truth = truth.view(-1, 1, 1, 1, 1)
-        field = Field(
-            flow=torch.where(truth, batch.flow, field.flow),
-            visibility=torch.where(truth, batch.visibility, field.visibility),
-            colour=field.colour,
-        )
+        field = half_true(batch, self.codec.field(expected.mean.detach()), generator)
         hints = self.hints(batch.conditions, batch.view, batch.known_groups()).flatten(0, 1)
         return losses_on_squares(self.painter, batch, field, hints, generator)
 
@@ -209,7 +206,9 @@ class VideoStage(nn.Module):
         residual = standardise(latents, expected)[:, before:].detach()
         count = len(batch.view)
         noise = torch.randn(residual.shape, generator=generator).to(residual)
-        time = self.process.draw_times(count, generator).to(residual.device)
+        time = self.process.draw_times(count, generator)
+        last = torch.rand(count, generator=generator) < PURE_NOISE
+        time = torch.where(last, self.process.steps - 1, time).to(residual.device)
         noisy = self.process.add_noise(residual, noise, time)
         begins = (torch.rand(count, generator=generator) < FIRST_CLIP).to(residual.device)
         motion = self.see(batch.frames[:, :before], batch.view, batch.marks).features
@@ -218,16 +217,24 @@ class VideoStage(nn.Module):
         maps, sure = (z if z is None else z[:, before:] for z in (batch.maps, batch.confidence))
         frames = given.part(slice(before, None), FrameConditions(maps=maps, confidence=sure))
         reference = [f[:, 0].detach() for f in seen.features]
-        inputs = torch.cat([noisy, expected.mean[:, before:].detach()], dim=2)
-        predicted, _ = self.denoiser(
-            inputs, time, frames=frames, reference=reference, motion=motion
-        )
-        weight = nn.functional.avg_pool2d(
-            rearrange(batch.importance[:, before:], "b f c g k -> (b f) c g k"),
-            self.config.codec.pack,
-        )
+        mean = expected.mean[:, before:].detach()
+        predicted = self._denoise(noisy, time, mean, frames, reference, motion)
+        weight = cell_weight(batch.importance[:, before:], self.config.codec.pack)
         error = rearrange((predicted - residual).square(), "b f c s t -> (b f) c s t")
         return (error * weight).mean() / weight.mean()
+
+    def _denoise(
+        self,
+        noisy: Float[Tensor, "b f c s s"],
+        time: Num[Tensor, " b"],
+        mean: Float[Tensor, "b f c s s"],
+        frames: FrameConditions,
+        reference: Sequence[Tensor],
+        motion: Features,
+    ) -> Float[Tensor, "b f c s s"]:
+        """The clean residual that the denoiser sees in a noisy one, beside the expectation."""
+        inputs = torch.cat([self.process.linear_guess(noisy, time), mean], dim=2)
+        return self.denoiser(inputs, time, frames=frames, reference=reference, motion=motion)[0]
 
     def hints(
         self,
@@ -361,10 +368,8 @@ class VideoStage(nn.Module):
         noise = script.noise(tuple(expected.mean.shape), clip, index).to(device)
 
         def denoise(noisy: Tensor, time: Tensor) -> Tensor:
-            inputs = torch.cat([noisy, expected.mean], dim=2)
-            return self.denoiser(
-                inputs, time, frames=frames, reference=seen.appearance.features, motion=motion
-            )[0]
+            features = seen.appearance.features
+            return self._denoise(noisy, time, expected.mean, frames, features, motion)
 
         residual = final(sample(denoise, noise, self.process, steps=script.steps))
         return expected.mean + residual * expected.scale
