@@ -265,6 +265,30 @@ def test_an_unknown_style_is_named(stage: MotionStage) -> None:
         stage.sample(some_features(4), style="grand")
 
 
+def test_guidance_brings_a_style_further_from_no_style_and_leaves_the_mouth(
+    stage: MotionStage,
+) -> None:
+    features, kind = some_features(24), {"seed": 3, "steps": 1}  # a single window, one step: linear
+
+    def sampled(scale: float, style: str | None) -> torch.Tensor:
+        stage.config = replace(stage.config, style_guidance=scale)
+        return pack(stage.sample(features, style=style, **kind))
+
+    usual = stage.config
+    try:
+        none, told, more = sampled(1.0, None), sampled(1.0, "calm"), sampled(3.0, "calm")
+    finally:
+        stage.config = usual
+    wrists = slice(64, 67)
+    torch.testing.assert_close(
+        more[:, wrists] - none[:, wrists], 3.0 * (told[:, wrists] - none[:, wrists]),
+        atol=1e-4, rtol=1e-3,
+    )  # fmt: skip
+    jaw = FACE.start + FACE_ACTIONS.index("jawOpen")
+    assert (told[:, wrists] - none[:, wrists]).abs().max() > 1e-3
+    torch.testing.assert_close(more[:, jaw], told[:, jaw])
+
+
 def test_silence_closes_the_mouth_and_a_short_gap_does_not() -> None:
     energy = torch.full((100,), 0.8)
     energy[40:42] = 0.0  # a stop

@@ -9,10 +9,7 @@ from test_metrics_strokes import bursts, wrists
 
 from emo2.metrics.strokes import find_stresses, fit, stroke_ends
 from emo2.motion.channels import HANDS, row_width
-from emo2.motion.finish import HANDS_OF_STYLE, Finish
 from emo2.motion.strokes import FASTEST, SLOWEST, Strokes
-from emo2.presets import PRESETS
-from emo2.signals import SpeechFeatures
 
 FRAMES = 800
 FPS = 25.0
@@ -108,25 +105,3 @@ def test_silence_and_still_hands_leave_everything_as_it_is(
     assert torch.equal(placed(rows, torch.zeros(FRAMES)), rows)
     still = rows_of(torch.zeros(FRAMES, 2, 3))
     assert torch.equal(placed(still, energy), still)
-
-
-def test_styles_scale_the_hands_and_nothing_else() -> None:
-    assert set(HANDS_OF_STYLE) < set(PRESETS["compact"].motion.styles)
-    assert PRESETS["compact"].motion.styles[0] not in HANDS_OF_STYLE  # the usual one stays
-    generator = torch.Generator().manual_seed(0)
-    rows = rows_of(torch.zeros(60, 2, 3))
-    rows = rows + 0.01 * torch.randn(rows.shape, generator=generator)
-    features = SpeechFeatures(
-        values=torch.zeros(60, 1, 4), voiced=torch.zeros(60), energy=torch.full((60,), 0.7),
-        fps=FPS, loud=0.7,
-    )  # fmt: skip
-
-    def finished(style: str | None) -> torch.Tensor:
-        return Finish(features, rows[0], 1.0, style).add(rows, features.energy, last=True)
-
-    plain, shy = finished(None), finished("shy")
-    assert torch.equal(finished("neutral"), plain)
-    torch.testing.assert_close(
-        shy[:, HANDS] - rows[0, HANDS], 0.6 * (plain[:, HANDS] - rows[0, HANDS])
-    )
-    assert torch.equal(shy[:, HANDS.stop :], plain[:, HANDS.stop :])

@@ -48,7 +48,10 @@ class MotionConfig:
     )  # fmt: skip
     speed_buckets: int = 9
     steps: int = 10
+    """Evaluations of the network a window; a step with guidance takes two."""
     guidance: float = 1.0
+    style_guidance: float = 2.0
+    """Guidance by the style alone, where one is told: styles differ as they were taught to (docs/results.md)."""
     dropout: float = 0.1
     """Share of training windows in which speech, style or prefix is dropped (each on its own)."""
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emo2.motion.channels import FACE, HAND_ROW, HANDS, MOUTH_ACTIONS, is_mouth, one_hemisphere
+from emo2.motion.channels import FACE, HAND_ROW, MOUTH_ACTIONS, is_mouth, one_hemisphere
 from emo2.motion.rest import Rest
 from emo2.motion.strokes import Strokes
 from emo2.signals import FACE_ACTIONS, SpeechFeatures
@@ -22,13 +22,6 @@ HOLD_S = 0.2
 """A gap in the sound shorter than this to either side is no silence: stops and lip closures are silent too."""
 
 _OPENING = tuple(FACE_ACTIONS.index(n) for n in MOUTH_ACTIONS if not n.startswith("mouthSmile"))
-
-
-HANDS_OF_STYLE = {
-    "calm": 0.8, "shy": 0.6, "presenter": 1.1, "storyteller": 1.15, "emphatic": 1.2, "lively": 1.3,
-}  # fmt: skip
-"""Scale of the hands' moves about the first pose: the network makes styles more alike than it was taught (half of the
-way, in logarithms and against neutral, to the speeds of the studio's own; docs/log.md)."""
 
 
 class Finish:
@@ -43,12 +36,10 @@ class Finish:
         features: SpeechFeatures,
         about: Float[Tensor, " c"],
         amplitude: float,
-        style: str | None = None,
     ) -> None:
         """`features`: of any frames, for rate and loudness; `amplitude` scales the moves about one pose."""
         self.fps, self.loud = features.fps, features.loud
         self.about, self.amplitude = about, amplitude
-        self.reach_of_hands = HANDS_OF_STYLE.get(style or "", 1.0)
         self.reach = len(_KERNEL) // 2 + max(1, round(HOLD_S * self.fps)) + _SOFT
         self.rows, self.energy = torch.zeros(0, len(about)), torch.zeros(0)
         self.context = 0
@@ -85,7 +76,6 @@ class Finish:
     def _filtered(self) -> tuple[Float[Tensor, "n c"], Float[Tensor, " n"]]:
         """What is held without tremor, of the wished size, the mouth at rest in silence; and the activity."""
         rows = scaled(smooth(self.rows), self.about, self.amplitude)
-        rows[:, HANDS] = scaled(rows, self.about, self.reach_of_hands)[:, HANDS]
         share = activity(self.energy, self.fps, self.loud)
         if rows.shape[-1] > HAND_ROW:
             rows[:, FACE] = rest_gate(rows[:, FACE].clamp(0.0, 1.0), share)

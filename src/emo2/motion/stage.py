@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emo2.config import Config
-from emo2.diffusion import NoiseProcess, final, guided, sample
+from emo2.diffusion import Denoiser, NoiseProcess, final, guided, sample
 from emo2.hands.model import HandModel, hand_points
 from emo2.hands.standin import stand_in
 from emo2.motion.batch import MotionBatch, hands_known
@@ -264,7 +264,7 @@ class MotionStage(nn.Module):
             part = heard.between(done, done + len(rows))
             if finish is None:
                 about = self.mean.cpu() if start is None else rows[0]
-                finish = Finish(part, about, amplitude, style)
+                finish = Finish(part, about, amplitude)
             done += len(rows)
             heard.forget(done - self.config.prefix)
             made = finish.add(rows, part.energy, last=done == len(heard))
@@ -332,27 +332,35 @@ class MotionStage(nn.Module):
         clean = F.pad(prefix, (0, 0, 0, size - len(prefix)))[None]
         noise = (noise * (1.0 - (1.0 - MOUTH_NOISE) * self.mouth))[None]
 
-        def denoise(noisy: Tensor, time: Tensor, *, heard: bool) -> Tensor:
-            told = style if heard else -1
-            return self._clean_rows(
-                torch.where(known[..., None], clean, noisy),
-                time,
-                speech=speech[None],
-                heard=torch.full((1,), heard, device=device),
-                known=known,
-                seen=seen,
-                style=torch.full((1,), told, device=device),
-                speed=torch.full((1,), math.nan if speed is None else speed, device=device),
+        def bound(*, heard: bool, told: int) -> Denoiser:
+            conditions = {
+                "speech": speech[None],
+                "heard": torch.full((1,), heard, device=device),
+                "known": known,
+                "seen": seen,
+                "style": torch.full((1,), told, device=device),
+                "speed": torch.full((1,), math.nan if speed is None else speed, device=device),
+            }
+            return lambda noisy, time: self._clean_rows(
+                torch.where(known[..., None], clean, noisy), time, **conditions
             )
 
-        scale = self.config.guidance + (1.0 - self.config.guidance) * self.mouth
-        denoiser = guided(
-            lambda x, t: denoise(x, t, heard=True),
-            lambda x, t: denoise(x, t, heard=False),
-            1.0 if self.config.guidance == 1.0 else scale,
-        )
-        rows = final(sample(denoiser, noise, self.process, steps=steps or self.config.steps))
+        denoiser, free = bound(heard=True, told=style), bound(heard=False, told=-1)
+        calls = 1
+        if style >= 0 and self.config.style_guidance != 1.0:
+            plain = bound(heard=True, told=-1)
+            denoiser = guided(denoiser, plain, self._beside_mouth(self.config.style_guidance))
+            calls += 1
+        if self.config.guidance != 1.0:
+            denoiser = guided(denoiser, free, self._beside_mouth(self.config.guidance))
+            calls += 1
+        count = steps or max(1, self.config.steps // calls)
+        rows = final(sample(denoiser, noise, self.process, steps=count))
         return torch.where(known[..., None], clean, rows)[0]
+
+    def _beside_mouth(self, scale: float) -> Float[Tensor, " c"]:
+        """A guidance scale for all numbers but the mouth's, which the sound fixes."""
+        return scale + (1.0 - scale) * self.mouth
 
 
 class SpeechMotion(nn.Module):
