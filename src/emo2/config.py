@@ -50,7 +50,7 @@ class MotionConfig:
     steps: int = 10
     """Evaluations of the network a window; a step with guidance takes two."""
     guidance: float = 1.0
-    style_guidance: float = 2.0
+    style_guidance: float = 1.5
     """Guidance by the style alone, where one is told: styles differ as they were taught to (docs/results.md)."""
     dropout: float = 0.1
     """Share of training windows in which speech, style or prefix is dropped (each on its own)."""
