@@ -81,6 +81,7 @@ class Shard:
     path: Path
     kind: str
     """One of `KINDS`."""
+    people: int
     still: tuple[int, ...]
     """People with at least `STILL_FRAMES` frames whose head and torso are where the reference has them."""
     toothy: tuple[int, ...]
@@ -100,6 +101,7 @@ def look_into(path: Path) -> Shard:
         shown = rests & (file.get_tensor("reference_actions")[:, _LIP] > TOOTHY)
     return Shard(
         path=path,
+        people=len(rests),
         kind="takes" if takes else "bodies" if body else "faces",
         still=tuple(rests.nonzero()[:, 0].tolist()),
         toothy=tuple(shown.nonzero()[:, 0].tolist()),

@@ -218,12 +218,12 @@ class VideoStage(nn.Module):
         frames = given.part(slice(before, None), FrameConditions(maps=maps, confidence=sure))
         reference = [f[:, 0].detach() for f in seen.features]
         mean = expected.mean[:, before:].detach()
-        predicted = self._denoise(noisy, time, mean, frames, reference, motion)
+        predicted = self.denoise_with(noisy, time, mean, frames, reference, motion)
         weight = cell_weight(batch.importance[:, before:], self.config.codec.pack)
         error = rearrange((predicted - residual).square(), "b f c s t -> (b f) c s t")
         return (error * weight).mean() / weight.mean()
 
-    def _denoise(
+    def denoise_with(
         self,
         noisy: Float[Tensor, "b f c s s"],
         time: Num[Tensor, " b"],
@@ -369,7 +369,7 @@ class VideoStage(nn.Module):
 
         def denoise(noisy: Tensor, time: Tensor) -> Tensor:
             features = seen.appearance.features
-            return self._denoise(noisy, time, expected.mean, frames, features, motion)
+            return self.denoise_with(noisy, time, expected.mean, frames, features, motion)
 
         residual = final(sample(denoise, noise, self.process, steps=script.steps))
         return expected.mean + residual * expected.scale
