@@ -25,6 +25,7 @@ def portrait(height: int, width: int, *, x: float, y: float) -> Portrait:
         hand_points=torch.tensor([x, y, 0.8]).expand(2, 21, 3).clone(),
         hands_present=(True, True),
         limb_masks=image[:1].add(1).div(2).expand(4, -1, -1).clone(),
+        body_masks=image[:1].add(1).div(2).expand(3, -1, -1).clone(),
     )
 
 
@@ -56,8 +57,9 @@ def test_points_stay_on_their_pixels(size: tuple[int, int]) -> None:
     x, y = bright_centre(film.image)
     assert film.face_points[0].tolist() == pytest.approx([x, y], abs=1.0)
     assert film.body_points[0].tolist() == pytest.approx([x, y, 0.9], abs=1.0)
-    assert film.limb_masks is not None
-    assert bright_centre(film.limb_masks[:3] * 2 - 1) == pytest.approx((x, y), abs=1.0)
+    for masks in (film.limb_masks, film.body_masks):
+        assert masks is not None
+        assert bright_centre(masks[:3] * 2 - 1) == pytest.approx((x, y), abs=1.0)
 
 
 def test_the_cut_keeps_the_face() -> None:

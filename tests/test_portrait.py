@@ -264,6 +264,18 @@ def test_masks_cover_the_hands_they_belong_to(portrait: Portrait) -> None:
         assert float(portrait.limb_masks[2 * side + 1].mean()) < 0.2
 
 
+def test_shares_of_the_body_lie_where_its_points_are(portrait: Portrait) -> None:
+    assert portrait.body_masks is not None
+    assert portrait.body_masks.shape == (3, *portrait.size)
+    x0, y0, x1, y1 = portrait.face_box.int().tolist()
+    assert float(portrait.body_masks[0, y0:y1, x0:x1].mean()) > 0.7
+    assert float(portrait.body_masks.sum(0).max()) < 1.001
+    for side, present in enumerate(portrait.hands_present):
+        if present:
+            x, y = portrait.hand_points[side, :, :2].mean(0).int().tolist()
+            assert float(portrait.body_masks[1 + side, y, x]) > 0.5
+
+
 def test_of_two_people_the_larger_is_taken_and_the_other_can_be_chosen(
     finder: PortraitFinder, photo: torch.Tensor, portrait: Portrait
 ) -> None:

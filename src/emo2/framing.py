@@ -43,7 +43,7 @@ def reframe(portrait: Portrait, size: tuple[int, int] | None, longest: int) -> P
     inside = (
         ((hand_points[..., :2] >= 0) & (hand_points[..., :2] <= limits)).all(-1).float().mean(-1)
     )
-    masks = portrait.limb_masks
+    limbs, parts = portrait.limb_masks, portrait.body_masks
     return replace(
         portrait,
         image=picture(portrait.image).clamp(-1, 1),
@@ -55,7 +55,8 @@ def reframe(portrait: Portrait, size: tuple[int, int] | None, longest: int) -> P
             portrait.hands_present[0] and bool(inside[0] > 0.8),
             portrait.hands_present[1] and bool(inside[1] > 0.8),
         ),
-        limb_masks=None if masks is None else picture(masks).clamp(0, 1),
+        limb_masks=None if limbs is None else picture(limbs).clamp(0, 1),
+        body_masks=None if parts is None else picture(parts).clamp(0, 1),
     )
 
 

@@ -73,6 +73,8 @@ class Portrait:
     """Left, right: seen surely enough to be moved."""
     limb_masks: Float[Tensor, "4 h w"] | None = None
     """Soft masks 0..1: left forearm with sleeve, left hand, right forearm with sleeve, right hand."""
+    body_masks: Float[Tensor, "3 h w"] | None = None
+    """Soft and coarse shares 0..1: torso with head, left arm with hand, right arm; the rest is what is behind."""
     notes: tuple[str, ...] = ()
     """Sentences for the user: what is unsure and what follows."""
 

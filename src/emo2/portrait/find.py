@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from emo2.errors import UserError
-from emo2.portrait.limbs import limb_masks
+from emo2.portrait.limbs import body_masks, limb_masks
 from emo2.portrait.looking import Hand, Scene, Square, overlap, square_about
 from emo2.portrait.network import STRIDE, CropNet, SceneMaps, positions
 from emo2.portrait.skin import with_hands_by_skin
@@ -87,6 +87,7 @@ def find(image: Float[Tensor, "3 h w"], finder: PortraitFinder, *, face_index: i
         hand_points=torch.stack(points),
         hands_present=present,
         limb_masks=limb_masks(image, scene, hands, present) if any(present) else None,
+        body_masks=body_masks(image, scene),
         notes=(*notes, *_shoulder_notes(body), *hand_notes),
     )
     by_skin = with_hands_by_skin(portrait)

@@ -15,6 +15,8 @@ _GUIDE_SIDE = 640
 """The picture's long side while masks are sharpened."""
 _FOREARMS = (4, 7)
 """Their numbers among the parts: left, right."""
+_TRUNK, _ARMS = (1, 2), ((3, 4, 5), (6, 7, 8))
+"""Torso and head; upper arm, forearm and hand, left and right."""
 
 
 def limb_masks(
@@ -29,7 +31,7 @@ def limb_masks(
     small = (max(1, round(height * shrink)), max(1, round(width * shrink)))
     guide = functional.interpolate(image[None], small, mode="bilinear", antialias=True)[0]
     coarse = torch.zeros(4, *small)
-    parts = _parts(scene, small, shrink)
+    parts = _parts(scene, small, shrink)[list(_FOREARMS)]
     for index, (hand, sure) in enumerate(zip(hands, present, strict=True)):
         if hand is None or not sure:
             continue
@@ -43,13 +45,19 @@ def limb_masks(
     return functional.interpolate(fine[None], (height, width), mode="bilinear")[0]
 
 
-def _parts(scene: Scene, size: tuple[int, int], shrink: float) -> Float[Tensor, "2 h w"]:
-    """Probability of left and right forearm, from the narrowest look that covers the place."""
-    total = torch.zeros(2, *size)
+def body_masks(image: Float[Tensor, "3 h w"], scene: Scene) -> Float[Tensor, "3 h w"]:
+    """Probability of torso with head, left arm and right arm, as coarse as the network's cells."""
+    parts = _parts(scene, (image.shape[-2], image.shape[-1]), 1.0)
+    return torch.stack([parts[list(group)].sum(0) for group in (_TRUNK, *_ARMS)]).clamp(0, 1)
+
+
+def _parts(scene: Scene, size: tuple[int, int], shrink: float) -> Float[Tensor, "9 h w"]:
+    """Probability of every part, from the narrowest look that covers the place; 0 where none does."""
+    total = torch.zeros(9, *size)
     for square, maps in reversed(list(zip(scene.squares, scene.maps, strict=True))):
-        forearms = maps.parts[0].float().softmax(0)[list(_FOREARMS)]
+        parts = maps.parts[0].float().softmax(0)
         window = _window(maps.parts.shape[-1])[None]
-        *found, weight = square.scaled(shrink).uncrop(torch.cat([forearms, window]), size)
+        *found, weight = square.scaled(shrink).uncrop(torch.cat([parts, window]), size)
         total = weight * torch.stack(found) + (1 - weight) * total
     return total
 

@@ -16,9 +16,8 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from emo2.hands.flesh import Flesh
 from emo2.hands.raster import Coverage, rasterise, vertex_normals
-from emo2.video import layer_paint
-from emo2.video.layer_cut import Arm, Plane
-from emo2.video.layer_masks import Limb, pixel_grid, segment_distance
+from emo2.video.hand_behind import ease, without_hand
+from emo2.video.layer_cut import Arm
 from emo2.video.layer_motion import Field
 
 Box = tuple[int, int, int, int]
@@ -36,8 +35,6 @@ _REACH_M = 0.012
 _HIDDEN_M = 0.007
 """Depth behind the photo's surface from which skin is hidden."""
 _BEND_LIMITS = (-0.25, 1.5)
-_ALIKE = 0.3
-"""Difference of colours (of 2) up to which a forearm is as bare as its hand."""
 _RIM_M = 0.006
 """Width of the soft edge around the hand's mask that goes with it."""
 _FINE = 2
@@ -211,11 +208,6 @@ def _box_of(points: Float32[np.ndarray, "v 3"], size: tuple[int, int]) -> Box | 
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def _ease(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    t = np.clip((values - low) / (high - low), 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
-
-
 def give_hand(arm: Arm, flesh: Flesh, hand: Float32[np.ndarray, "h w"]) -> Arm:
     """The arm with its hand in a layer of its own, taken out of the plane that showed it; `hand`: mask over the photo."""
     plane = arm.planes[-1]
@@ -224,7 +216,7 @@ def give_hand(arm: Arm, flesh: Flesh, hand: Float32[np.ndarray, "h w"]) -> Arm:
     cutout = Cutout(colour=colour.clip(0, 1), alpha=alpha[..., 0], field=plane.field, box=plane.box)
     x0, y0, x1, y1 = plane.box
     layer, taken = hand_layer(flesh, cutout, hand[y0:y1, x0:x1])
-    rest = replace(plane, colour=_without_hand(plane, taken, arm.limb))
+    rest = replace(plane, colour=without_hand(plane, taken, arm.limb))
     return replace(arm, planes=(*arm.planes[:-1], rest), hand=layer)
 
 
@@ -261,10 +253,10 @@ def hand_layer(
     rim = 2 * max(2, round(_RIM_M * scale)) + 1
     wide = cv2.dilate(hand, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim)))
     shown = cv2.GaussianBlur(cv2.dilate(hand, np.ones((3, 3), np.uint8)), (0, 0), 0.8)
-    begins = shown * _ease(place, *_START_M)
-    taken = cv2.GaussianBlur(wide, (0, 0), 1.0) * _ease(place, *_STUB_M)
+    begins = shown * ease(place, *_START_M)
+    taken = cv2.GaussianBlur(wide, (0, 0), 1.0) * ease(place, *_STUB_M)
     weights = cutout.field.at(mesh[None, :, :2])[0]
-    weights = weights + (1 - weights) * _ease(along, 0.0, 0.03)[:, None]
+    weights = weights + (1 - weights) * ease(along, 0.0, 0.03)[:, None]
     skin, shade, seen = _skin_of(mesh, normals, faces, cutout, depth, scale)
     alpha = (cutout.alpha * begins)[..., None]
     layer = HandLayer(
@@ -286,49 +278,6 @@ def _continued(place: Float32[np.ndarray, "h w"], reach: float) -> Float32[np.nd
     return np.where(away < reach, known[nearest], -1).astype(np.float32)
 
 
-def _without_hand(
-    plane: Plane, taken: Float32[np.ndarray, "h w"], limb: Limb
-) -> Float32[np.ndarray, "h w 4"]:
-    """The arm's plane with its hand gone, and the forearm behind it completed."""
-    colour = plane.colour * (1 - taken)[..., None]
-    alpha = colour[..., 3]
-    grid = pixel_grid(taken.shape) + np.array(plane.box[:2], np.float32)
-    away, place = segment_distance(grid, limb.elbow, limb.wrist)
-    half = _half_width(alpha, away, place, limb)
-    tube = 1 - _ease(away, 0.85 * half, 1.05 * half)
-    behind = tube * _ease(taken, 0.0, 0.6)
-    if not (behind > 0.02).any() or not (alpha > 0.95).any():
-        return colour
-    rim = cv2.dilate((taken > 0.02).astype(np.uint8), np.ones((7, 7), np.uint8))
-    near = (alpha > 0.95) & (rim == 0) & (away < 1.1 * half)
-    close = near & (place > 0.5)
-    near = close if close.sum() > 30 else near
-    hand = (plane.colour[..., 3] > 0.95) & (taken > 0.9)
-    if hand.any():  # a bare forearm is completed with skin, whatever sleeve hangs near it
-        off = np.abs(plane.colour[..., :3] - np.median(plane.colour[..., :3][hand], axis=0)).max(-1)
-        bare = near & (off < _ALIKE)
-        near = bare if bare.sum() > 0.3 * near.sum() else near
-    if not near.any():
-        return colour
-    known = np.where(near[..., None], colour[..., :3] / np.maximum(alpha, 1e-3)[..., None], 0)
-    filled = layer_paint.smooth_fill(known.astype(np.float32), near)
-    under = np.dstack((filled * behind[..., None], behind))
-    return (colour + (1 - alpha)[..., None] * under).astype(np.float32)
-
-
-def _half_width(
-    alpha: Float32[np.ndarray, "h w"],
-    away: Float32[np.ndarray, "h w"],
-    place: Float32[np.ndarray, "h w"],
-    limb: Limb,
-) -> float:
-    """Of the forearm towards the wrist, as the photo shows it; the usual where it does not."""
-    shown = (alpha > 0.5) & (place > 0.55) & (place < 0.95) & (away < 1.6 * limb.radius)
-    if shown.sum() < 30:
-        return 0.75 * limb.radius
-    return float(np.clip(np.quantile(away[shown], 0.8), 0.45 * limb.radius, 1.1 * limb.radius))
-
-
 def _skin_of(
     mesh: Float32[np.ndarray, "m 3"],
     normals: Float32[np.ndarray, "m 3"],
@@ -345,7 +294,7 @@ def _skin_of(
         0
     ].ravel()
     front = cv2.remap(depth, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)[0].ravel()
-    facing = _ease(normals[:, 2], *_GRAZING)
+    facing = ease(normals[:, 2], *_GRAZING)
     open_sight = front - mesh[:, 2] < _HIDDEN_M * scale
     known = (facing > 0.7) & open_sight & (alpha > 0.9)
     if known.sum() < 20:

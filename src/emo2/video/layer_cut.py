@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from emo2.video import layer_paint
-from emo2.video.layer_masks import Limb, folds, foreshortened, pixel_grid, segment_distance
+from emo2.video.layer_masks import Limb, divide, folds, foreshortened, pixel_grid, segment_distance
 from emo2.video.layer_motion import Field
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels."""
 
 _FIELD_STRIDE = 4
-_PLANE_MELT = (0.05, 0.2)
+_PLANE_MELT = (0.02, 0.1)
 """Between these shares of the upper arm, from the shoulder, the plane takes over from the body ..."""
-_GAP_MELT = (0.22, 0.42)
+_GAP_MELT = (0.1, 0.22)
 """... here the gap behind it opens: later, so that no gap shows through the plane's soft beginning ..."""
 _SWING = 0.2
 """... and from here on the upper arm moves."""
+_WRIST = 0.06
+"""About a wrist whose hand has a layer of its own, in shoulder widths: what follows it as one piece."""
 _EDGE = 3
 """Pixels on either side of a mask's edge that may be mixed, at a shoulder width of 300 pixels."""
 
@@ -103,6 +105,10 @@ def measure(shape: tuple[int, int], limb: Limb, origin: tuple[int, int]) -> Bone
     cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
     fore, along_fore = segment_distance(grid, limb.elbow, limb.wrist)
     upper, along_upper = segment_distance(grid, limb.shoulder, limb.elbow)
+    if foreshortened(limb):  # the arm ends at what is farther from the shoulder
+        reach, along_reach = segment_distance(grid, limb.shoulder, limb.wrist)
+        if np.linalg.norm(limb.wrist - limb.shoulder) > np.linalg.norm(limb.elbow - limb.shoulder):
+            upper, along_upper = reach, along_reach
     return Bones(
         hand=cv2.distanceTransform(1 - hull, cv2.DIST_L2, 5),
         fore=fore, along_fore=along_fore, upper=upper, along_upper=along_upper,
@@ -127,11 +133,16 @@ def hand_share(bones: Bones, limb: Limb, reach: float) -> Float32[np.ndarray, "h
     if foreshortened(limb):
         # Linear from shoulder to hand: what is straight stays straight, and a raised thumb pulls no shoulder.
         core = 1 - _ease(bones.hand, 0.02 * unit, 0.08 * unit)
-        near = np.maximum(core, np.clip((bones.along_upper - 0.1) / 0.75, 0, 1))
+        near = np.maximum(core, _lift(np.clip((bones.along_upper - 0.08) / 0.77, 0, 1)))
     share = np.maximum(near, along)
     if limb.pinned_elbow:  # still around the pin, where the arm leaves what can be moved
         share = share * _ease(bones.upper, 0.1 * unit, 0.4 * unit)
     return cv2.GaussianBlur(share.astype(np.float32), (0, 0), 0.02 * unit)
+
+
+def _lift(place: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Nearly linear from 0 to 1, with a level start: where the gap opens, the arm must still be where the photo has it."""
+    return (place * place / (place + 0.15) * 1.15).astype(np.float32)
 
 
 def _turn_share(bones: Bones, limb: Limb) -> Float32[np.ndarray, "h w"]:
@@ -149,7 +160,7 @@ def fore_part(
     ) * unit  # a forearm is thinner at the wrist
     front = (bones.hand < 0.01 * unit) | (bones.fore < 0.6 * width)
     back = arm & (bones.hand > 0.06 * unit) & (bones.fore > 1.2 * width)
-    grown = arm & _watershed(image, front, back, ~arm)
+    grown = arm & divide(image, front, back, ~arm)
     # Crumbs that hang neither with the hand nor with the upper arm are fingers.
     rest = arm & ~_hanging_together(grown, front)
     return arm & ~_hanging_together(rest, back & (bones.hand > 0.1 * unit))
@@ -169,21 +180,6 @@ def _hanging_together(
     _, labels = cv2.connectedComponents((smooth | (mask & seeds)).astype(np.uint8), connectivity=4)
     held = np.bincount(labels[seeds & (labels > 0)], minlength=labels.max() + 1)
     return (held > 0.1 * max(held.sum(), 1))[labels] & (labels > 0)
-
-
-def _watershed(
-    image: np.ndarray, front: np.ndarray, back: np.ndarray, other: np.ndarray
-) -> Bool[np.ndarray, "h w"]:
-    """Grows `front` and `back` until they meet at the strongest edge between them."""
-    marks = np.zeros(front.shape, np.int32)
-    marks[back], marks[front], marks[other & ~front] = 2, 1, 3
-    picture = np.ascontiguousarray((image * 255).clip(0, 255).astype(np.uint8))
-    cv2.watershed(cv2.GaussianBlur(picture, (0, 0), 1.5), marks)
-    # Watershed lines belong to nobody, and so does the rim beside `other`: they go to the nearer part.
-    to_front, to_back = (
-        cv2.distanceTransform((marks != label).astype(np.uint8), cv2.DIST_L2, 5) for label in (1, 2)
-    )
-    return to_front <= to_back
 
 
 def plane(
@@ -213,21 +209,30 @@ def cut(
     mask: Float32[np.ndarray, "h w"],
     limb: Limb,
     origin: tuple[int, int],
+    *,
+    meshed: bool = False,
 ) -> tuple[Arm, Float32[np.ndarray, "h w"]]:
-    """The arm's planes and the alpha of all that moves; an arm without planes shows nothing."""
+    """The arm's planes and the alpha of all that moves; an arm without planes shows nothing.
+
+    `meshed`: the hand moves by itself, so its plane need only follow the wrist.
+    """
     alpha, colour = matte(image, mask, limb.unit)
     bones = _from_top(measure(mask.shape, limb, origin), mask > 0.5)
     if folds(limb):
         planes, moved = _cut_folded(image, mask > 0.5, (colour, alpha), limb, bones, origin)
         stretch = 0.6 * float(np.linalg.norm(limb.wrist - limb.elbow))
     else:
+        if meshed:  # a thumb before a sleeve does not pull it
+            grid = pixel_grid(mask.shape) + np.array(origin, np.float32)
+            away = np.linalg.norm(grid - limb.wrist, axis=-1) - _WRIST * limb.unit
+            bones = replace(bones, hand=np.maximum(away, 0).astype(np.float32))
         share = hand_share(bones, limb, 0.5 if limb.pinned_elbow else 0.3)
         if limb.pinned_elbow:
             begins, opens, swing = _ease(share, 0, 0.05), _ease(share, 0.02, 0.1), 0 * share
         else:
             begins = np.maximum(_ease(bones.along_upper, *_PLANE_MELT), _ease(share, 0.1, 0.3))
             opens = np.maximum(_ease(bones.along_upper, *_GAP_MELT), _ease(share, 0.3, 0.5))
-            swing = np.clip((bones.along_upper - 0.1) / 0.9, 0, 1).astype(np.float32)
+            swing = _lift(np.clip((bones.along_upper - 0.1) / 0.9, 0, 1))
             share = share * begins
         planes = [plane(colour, alpha * begins, (share, swing, _turn_share(bones, limb)), origin)]
         moved = alpha * opens

@@ -7,7 +7,6 @@ says where the arm surely is, may be and cannot be, the finder's masks (`Portrai
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,20 +17,14 @@ from emo2.signals import HAND_SIDES, Portrait
 
 FINGERS = tuple((0, *range(1 + 4 * f, 5 + 4 * f)) for f in range(5))
 """Chains of the 21 hand points, wrist to tip."""
-_SURE = 0.3
+SURE = 0.3
 """Confidence from which a point is believed."""
+_LIKELY = 0.15
+"""Confidence from which an elbow in the picture is believed: the finder is rarely sure of elbows, and far off even more rarely."""
 _RADIUS = 0.115
 """Half width of a clothed arm in shoulder widths (measured on photos: 0.08 bare to 0.14)."""
 _CUT_SIDE = 320
 """Pixels a side of the crop that is cut."""
-_TRUNKS = {
-    "widest": (1.15, -0.25, 1.2, 1.4),
-    "likely": (0.92, -0.1, 1.0, 1.0),
-    "inner": (0.8, -0.02, 0.75, 0.8),
-    "core": (0.55, 0.15, 0.4, 0.3),
-}
-"""Simple shapes of the trunk: torso in shoulder widths, its top below the shoulders in the same, head and neck in
-face sizes."""
 _ELLIPSE = cv2.MORPH_ELLIPSE
 
 
@@ -71,7 +64,7 @@ def ruler(portrait: Portrait) -> float:
     left, right = points[2], points[3]
     face = float(portrait.face_box[3] - portrait.face_box[1])
     by_face = 2.6 * face  # brow to chin is about 0.14 m, the shoulders 0.36 m
-    if min(left[2], right[2]) < _SURE:
+    if min(left[2], right[2]) < SURE:
         return by_face
     width = float(np.linalg.norm(left[:2] - right[:2]))
     return float(np.clip(width, 0.6 * by_face, 2.0 * by_face)) if face > 0 else width
@@ -85,8 +78,8 @@ def find_limb(portrait: Portrait, side: int) -> Limb | str:
     height, width = portrait.size
     body, hand = portrait.body_points.numpy(), portrait.hand_points[side].numpy()
     unit = ruler(portrait)
-    believed = [i for i in range(21) if hand[i, 2] >= _SURE]
-    if 0 not in believed and body[6 + side, 2] >= _SURE:
+    believed = [i for i in range(21) if hand[i, 2] >= SURE]
+    if 0 not in believed and body[6 + side, 2] >= SURE:
         hand = hand.copy()
         hand[0] = body[6 + side]
         believed = [0, *believed]
@@ -114,11 +107,10 @@ def _arm(
     """Shoulder, elbow, and whether the elbow had to be replaced by a pin."""
     height, width = size
     shoulder, elbow = body[2 + side], body[4 + side]
-    sure = elbow[2] >= _SURE and shoulder[2] >= _SURE
     inside = 0 <= elbow[0] < width and 0 <= elbow[1] < height
-    if sure and inside:
+    if inside and shoulder[2] >= SURE and elbow[2] >= _LIKELY:
         return shoulder[:2].astype(np.float32), elbow[:2].astype(np.float32), False
-    towards = elbow[:2] - wrist if elbow[2] >= _SURE else np.array([0.0, 0.6 * unit])
+    towards = elbow[:2] - wrist if elbow[2] >= _LIKELY else np.array([0.0, 0.6 * unit])
     length = float(np.linalg.norm(towards)) + 1e-6
     towards = towards / length
     reach = min(length, 0.75 * unit)
@@ -161,7 +153,7 @@ def segment_distance(
     return np.linalg.norm(grid - foot, axis=-1), place.astype(np.float32)
 
 
-def _pixel(point: np.ndarray) -> tuple[int, int]:
+def pixel(point: np.ndarray) -> tuple[int, int]:
     return int(np.floor(point[0])), int(np.floor(point[1]))
 
 
@@ -169,7 +161,7 @@ def draw_hand(canvas: np.ndarray, limb: Limb, value: int, width: float, *, palm:
     """Finger lines, and the convex hull of the palm (knuckles and wrist) where asked."""
     for chain in limb.chains:
         for a, b in itertools.pairwise(chain):
-            line = _pixel(limb.hand[a]), _pixel(limb.hand[b])
+            line = pixel(limb.hand[a]), pixel(limb.hand[b])
             cv2.line(canvas, *line, value, max(1, round(width)))
     if palm:
         roots = [chain[i] for chain in limb.chains for i in (0, 1) if len(chain) > i]
@@ -177,12 +169,12 @@ def draw_hand(canvas: np.ndarray, limb: Limb, value: int, width: float, *, palm:
         cv2.fillConvexPoly(canvas, hull, value)
 
 
-def _draw_arm(canvas: np.ndarray, limb: Limb, value: int, width: float) -> None:
+def draw_arm(canvas: np.ndarray, limb: Limb, value: int, width: float) -> None:
     for a, b in ((limb.shoulder, limb.elbow), (limb.elbow, limb.wrist)):
-        cv2.line(canvas, _pixel(a), _pixel(b), value, max(1, round(width)))
+        cv2.line(canvas, pixel(a), pixel(b), value, max(1, round(width)))
 
 
-def _scaled(limb: Limb, origin: np.ndarray, scale: float) -> Limb:
+def scaled(limb: Limb, origin: np.ndarray, scale: float) -> Limb:
     def move(points: np.ndarray) -> np.ndarray:
         return ((points - origin) * scale).astype(np.float32)
 
@@ -206,83 +198,6 @@ def grab_cut(image: np.ndarray, trimap: np.ndarray, rounds: int) -> np.ndarray:
     return (mask & 1).astype(np.uint8)
 
 
-def person_mask(
-    image: UInt8[np.ndarray, "h w 3"],
-    portrait: Portrait,
-    arms: Float32[np.ndarray, "h w"],
-    limbs: Sequence[Limb],
-) -> Bool[np.ndarray, "h w"]:
-    """Roughly where the person is: torso, neck, head, the given mask of the arms, and what belongs to them."""
-    height, width = image.shape[:2]
-    scale = 256 / max(height, width)
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    trimap = np.full(small.shape[:2], cv2.GC_BGD, np.uint8)
-    for limb in limbs:
-        _draw_reach(trimap, _scaled(limb, np.zeros(2), scale))
-    for value, trunk in ((cv2.GC_PR_BGD, "widest"), (cv2.GC_PR_FGD, "inner"), (cv2.GC_FGD, "core")):
-        _draw_trunk(trimap, portrait, scale, value, trunk)
-    trimap[cv2.resize(arms, small.shape[1::-1], interpolation=cv2.INTER_AREA) > 0.5] = cv2.GC_FGD
-    mask = grab_cut(small, trimap, 3)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(_ELLIPSE, (3, 3)))
-    soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return soft > 0.5
-
-
-def _draw_reach(trimap: np.ndarray, limb: Limb) -> None:
-    """Where a wide sleeve, a cuff or an elbow may be."""
-    _draw_arm(trimap, limb, cv2.GC_PR_BGD, 0.5 * limb.unit)
-    radius = (0.3 if foreshortened(limb) else 0.14) * limb.unit
-    for joint in (limb.elbow, limb.wrist):
-        cv2.circle(trimap, _pixel(joint), max(1, round(radius)), cv2.GC_PR_BGD, -1)
-
-
-def overlooked(
-    person: Bool[np.ndarray, "h w"], portrait: Portrait, limb: Limb
-) -> Bool[np.ndarray, "h w"]:
-    """Person beside the trunk and around elbow and wrist: sleeve and elbow, whatever the arm's cut said."""
-    trunk, reach = (np.zeros(person.shape, np.uint8) for _ in range(2))
-    _draw_trunk(trunk, portrait, 1.0, 1, "likely")
-    _draw_reach(reach, limb)
-    found = (person & (trunk == 0) & (reach > 0)).astype(np.uint8)
-    side = 2 * round(0.04 * limb.unit) + 1  # a strip of the trunk's own side is no arm
-    return (
-        cv2.morphologyEx(found, cv2.MORPH_OPEN, cv2.getStructuringElement(_ELLIPSE, (side, side)))
-        > 0
-    )
-
-
-def _draw_trunk(
-    trimap: np.ndarray, portrait: Portrait, scale: float, value: int, trunk: str
-) -> None:
-    """Torso, neck and head as simple shapes; `trunk` is a key of `_TRUNKS`."""
-    bottom = trimap.shape[0]
-    unit = ruler(portrait) * scale
-    x0, y0, x1, y1 = (portrait.face_box.numpy() * scale).tolist()
-    middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-    body = portrait.body_points.numpy()
-    if min(body[2, 2], body[3, 2]) >= _SURE:
-        left, right = body[2, :2] * scale, body[3, :2] * scale
-    else:
-        half_unit = np.array([unit / 2, 0])
-        neck = middle + np.array([0, 1.1 * (y1 - y0)])
-        left, right = neck + half_unit, neck - half_unit
-    chest = (left + right) / 2
-    wide, drop, head, throat = _TRUNKS[trunk]
-    half = wide * abs(left[0] - right[0]) / 2
-    top = chest[1] + drop * unit
-    corners = [
-        [chest[0] - half, top],
-        [chest[0] + half, top],
-        [chest[0] + half, bottom],
-        [chest[0] - half, bottom],
-    ]
-    cv2.fillConvexPoly(trimap, np.array(corners, np.int32), value)
-    size = np.array([x1 - x0, y1 - y0]) * head
-    centre = _pixel(middle - [0, 0.1 * (y1 - y0)])
-    cv2.ellipse(trimap, centre, _pixel(size + 1), 0, 0, 360, value, -1)
-    cv2.line(trimap, _pixel(middle), _pixel(chest), value, max(1, round((x1 - x0) * throat)))
-
-
 def limb_box(limb: Limb, size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
     """x0, y0, x1, y1 of the arm with a margin in pixels, inside a picture of (height, width)."""
     points = limb.points()
@@ -299,7 +214,7 @@ def arm_mask(
     x0, y0, x1, y1 = limb_box(limb, (height, width), 0.25 * limb.unit)
     scale = min(1.0, _CUT_SIDE / max(x1 - x0, y1 - y0))
     crop = cv2.resize(image[y0:y1, x0:x1], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    near = _scaled(limb, np.array([x0, y0]), scale)
+    near = scaled(limb, np.array([x0, y0]), scale)
     trimap = _arm_trimap(crop.shape[:2], near)
     trimap[_surely_finger(crop, near)] = cv2.GC_FGD
     if masks is not None and masks.max() > 0.6:  # nothing found here says nothing
@@ -321,6 +236,21 @@ def pixel_grid(shape: tuple[int, int]) -> Float32[np.ndarray, "h w 2"]:
     return np.stack([xs + 0.5, ys + 0.5], -1)
 
 
+def divide(
+    image: np.ndarray, front: np.ndarray, back: np.ndarray, other: np.ndarray
+) -> Bool[np.ndarray, "h w"]:
+    """Grows `front` and `back` until they meet at the strongest edge between them."""
+    marks = np.zeros(front.shape, np.int32)
+    marks[back], marks[front], marks[other & ~front] = 2, 1, 3
+    picture = np.ascontiguousarray((image * 255).clip(0, 255).astype(np.uint8))
+    cv2.watershed(cv2.GaussianBlur(picture, (0, 0), 1.5), marks)
+    # Watershed lines belong to nobody, and so does the rim beside `other`: they go to the nearer part.
+    to_front, to_back = (
+        cv2.distanceTransform((marks != label).astype(np.uint8), cv2.DIST_L2, 5) for label in (1, 2)
+    )
+    return to_front <= to_back
+
+
 def _arm_trimap(shape: tuple[int, int], limb: Limb) -> np.ndarray:
     """Surely, perhaps and surely not arm."""
     radius = limb.radius
@@ -331,19 +261,19 @@ def _arm_trimap(shape: tuple[int, int], limb: Limb) -> np.ndarray:
     side = 2 * round(0.45 * radius) + 1
     reach = cv2.dilate(reach, cv2.getStructuringElement(_ELLIPSE, (side, side)))
     trimap[reach > 0] = cv2.GC_PR_BGD
-    _draw_arm(trimap, limb, cv2.GC_PR_BGD, 2.8 * radius)
+    draw_arm(trimap, limb, cv2.GC_PR_BGD, 2.8 * radius)
     if foreshortened(limb):  # cuff and elbow may be anywhere around the wrist
         for joint in (limb.elbow, limb.wrist):
-            cv2.circle(trimap, _pixel(joint), max(1, round(0.2 * limb.unit)), cv2.GC_PR_BGD, -1)
+            cv2.circle(trimap, pixel(joint), max(1, round(0.2 * limb.unit)), cv2.GC_PR_BGD, -1)
     # A narrow first guess: a wide one takes bright background beside the arm into the arm's colours.
-    _draw_arm(trimap, limb, cv2.GC_PR_FGD, 1.3 * radius)
+    draw_arm(trimap, limb, cv2.GC_PR_FGD, 1.3 * radius)
     draw_hand(trimap, limb, cv2.GC_PR_FGD, 0.35 * radius, palm=True)
     # Sure is only the middle of the arm, away from the shoulder: key points are a few pixels off.
     inner = limb.shoulder + 0.3 * (limb.elbow - limb.shoulder)
-    cv2.line(trimap, _pixel(inner), _pixel(limb.elbow), cv2.GC_FGD, max(1, round(0.3 * radius)))
+    cv2.line(trimap, pixel(inner), pixel(limb.elbow), cv2.GC_FGD, max(1, round(0.3 * radius)))
     middle = limb.hand[[chain[1] for chain in limb.chains if len(chain) > 1]].mean(0)
     for a, b in ((limb.elbow, limb.wrist), (limb.wrist, middle)):
-        cv2.line(trimap, _pixel(a), _pixel(b), cv2.GC_FGD, max(1, round(0.3 * radius)))
+        cv2.line(trimap, pixel(a), pixel(b), cv2.GC_FGD, max(1, round(0.3 * radius)))
     return trimap
 
 
@@ -356,7 +286,7 @@ def fault(mask: Float32[np.ndarray, "h w"], limb: Limb) -> str | None:
     away = cv2.distanceTransform(1 - hull, cv2.DIST_L2, 3)
     for a, b in ((limb.shoulder, limb.elbow), (limb.elbow, limb.wrist)):
         line = np.zeros(mask.shape, np.uint8)
-        cv2.line(line, _pixel(a), _pixel(b), 1, max(1, round(3.2 * limb.radius)))
+        cv2.line(line, pixel(a), pixel(b), 1, max(1, round(3.2 * limb.radius)))
         away[line > 0] = 0  # the arm may be there
     ring = (away > 0.09 * limb.unit) & (away < 0.13 * limb.unit)
     found = mask > 0.5

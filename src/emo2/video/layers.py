@@ -21,13 +21,9 @@ from emo2.video import layer_paint
 from emo2.video.arm_finding import sound_limbs, touch
 from emo2.video.hand_layer import give_hand, hand_pose
 from emo2.video.layer_cut import Arm, Box, Plane, cut
-from emo2.video.layer_masks import (
-    Limb,
-    limb_box,
-    overlooked,
-    person_mask,
-)
+from emo2.video.layer_masks import Limb, limb_box
 from emo2.video.layer_motion import follow, source_of
+from emo2.video.layer_person import arm_of, person_mask
 
 _STRIDE = 8
 """Pixels between the points at which a warp is computed; it is smooth in between."""
@@ -245,12 +241,12 @@ def _build(portrait: Portrait, *, meshes: bool) -> Layers:
     person = person_mask(pixels, portrait, any_arm, limbs)
     for limb, mask in zip(limbs, masks, strict=True):
         others = np.maximum.reduce([m for m in masks if m is not mask] or [0 * mask])
-        mask[overlooked(person, portrait, limb) & (others < 0.5)] = 1
+        mask[:] = np.where(others < 0.5, arm_of(person, portrait, limb, mask, image), mask)
     box = _union([limb_box(limb, size, 0.3 * limb.unit) for limb in limbs])
     local, origin = _part(image, box), (box[0], box[1])
     arms, moved = [], np.zeros(local.shape[:2], np.float32)
     for limb, mask in zip(limbs, masks, strict=True):
-        arm, alpha = cut(local, _part(mask, box), limb, origin)
+        arm, alpha = cut(local, _part(mask, box), limb, origin, meshed=limb.side in fits)
         if limb.side in fits and arm.planes:
             arm = give_hand(arm, *fits[limb.side])
         arms.append(arm)

@@ -1,0 +1,129 @@
+"""What a hand with a layer of its own leaves behind: its arm's plane without it, forearm and sleeve gone on with.
+
+Part of the arm layers (design §6); runs once per photo.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+
+from emo2.video import layer_paint
+from emo2.video.layer_cut import Plane
+from emo2.video.layer_masks import Limb, pixel_grid, segment_distance
+
+_ALIKE = 0.3
+"""Difference of colours (of 2) up to which a forearm is as bare as its hand."""
+_HUE, _LIGHT = 14, 90
+"""Differences (Lab) from the hand's usual colour up to which a place is skin, in whatever light."""
+_SLEEVE_REACH = 0.35
+"""Shoulder widths about the wrist within which a sleeve is continued behind the hand."""
+_CUFF_REACH = 0.2
+"""... and within which it must be cloth that shows, for the most part."""
+
+
+def without_hand(
+    plane: Plane, taken: Float32[np.ndarray, "h w"], limb: Limb
+) -> Float32[np.ndarray, "h w 4"]:
+    """The arm's plane with its hand gone, and the forearm behind it completed."""
+    colour = _without_crumbs(plane.colour * (1 - taken)[..., None])
+    return sleeve_behind(_forearm_behind(colour, plane, taken, limb), plane, taken, limb)
+
+
+def _without_crumbs(colour: Float32[np.ndarray, "h w 4"]) -> Float32[np.ndarray, "h w 4"]:
+    """Without what the hand left behind of itself: pieces far smaller than the arm."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (colour[..., 3] > 0.02).astype(np.uint8), connectivity=8
+    )
+    area = stats[:, cv2.CC_STAT_AREA].copy()
+    area[0] = 0
+    return colour * (area >= 0.1 * area.max())[labels][..., None]
+
+
+def _forearm_behind(
+    colour: Float32[np.ndarray, "h w 4"],
+    plane: Plane,
+    taken: Float32[np.ndarray, "h w"],
+    limb: Limb,
+) -> Float32[np.ndarray, "h w 4"]:
+    """The plane without its hand, its forearm completed as a tube."""
+    alpha = colour[..., 3]
+    grid = pixel_grid(taken.shape) + np.array(plane.box[:2], np.float32)
+    away, place = segment_distance(grid, limb.elbow, limb.wrist)
+    half = _half_width(alpha, away, place, limb)
+    tube = 1 - ease(away, 0.85 * half, 1.05 * half)
+    behind = tube * ease(taken, 0.0, 0.6)
+    if not (behind > 0.02).any() or not (alpha > 0.95).any():
+        return colour
+    rim = cv2.dilate((taken > 0.02).astype(np.uint8), np.ones((7, 7), np.uint8))
+    near = (alpha > 0.95) & (rim == 0) & (away < 1.1 * half)
+    close = near & (place > 0.5)
+    near = close if close.sum() > 30 else near
+    hand = (plane.colour[..., 3] > 0.95) & (taken > 0.9)
+    if hand.any():  # a bare forearm is completed with skin, whatever sleeve hangs near it
+        off = np.abs(plane.colour[..., :3] - np.median(plane.colour[..., :3][hand], axis=0)).max(-1)
+        bare = near & (off < _ALIKE)
+        near = bare if bare.sum() > 0.3 * near.sum() else near
+    if not near.any():
+        return colour
+    known = np.where(near[..., None], colour[..., :3] / np.maximum(alpha, 1e-3)[..., None], 0)
+    filled = layer_paint.smooth_fill(known.astype(np.float32), near)
+    under = np.dstack((filled * behind[..., None], behind))
+    return (colour + (1 - alpha)[..., None] * under).astype(np.float32)
+
+
+def sleeve_behind(
+    colour: Float32[np.ndarray, "h w 4"],
+    plane: Plane,
+    taken: Float32[np.ndarray, "h w"],
+    limb: Limb,
+) -> Float32[np.ndarray, "h w 4"]:
+    """The plane without its hand, its sleeve continued where thumb or palm lay before it."""
+    alpha = colour[..., 3]
+    hand = (plane.colour[..., 3] > 0.95) & (taken > 0.9)
+    if not hand.any():
+        return colour
+    pixels = ((plane.colour[..., :3] + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
+    off = np.abs(lab - np.median(lab[hand], axis=0))
+    skin = (np.hypot(off[..., 1], off[..., 2]) < _HUE) & (off[..., 0] < _LIGHT)
+    rim = cv2.dilate((taken > 0.02).astype(np.uint8), np.ones((5, 5), np.uint8))
+    cloth = (alpha > 0.95) & (rim == 0) & ~skin
+    near = np.linalg.norm(pixel_grid(alpha.shape) + plane.box[:2] - limb.wrist, axis=-1) / limb.unit
+    shown = (alpha > 0.95) & (rim == 0) & (near < _CUFF_REACH)
+    if cloth[shown].sum() < 0.6 * max(shown.sum(), 1):
+        return colour  # a bare forearm
+    cloth &= near < _SLEEVE_REACH
+    closed = np.zeros(alpha.shape, np.uint8)
+    beside = cv2.dilate(cloth.astype(np.uint8), np.ones((7, 7), np.uint8))
+    ys, xs = np.nonzero((beside > 0) & (alpha > 0.5))
+    if len(xs) > 2:
+        cv2.fillConvexPoly(closed, cv2.convexHull(np.stack([xs, ys], -1).astype(np.int32)), 1)
+    whole = ((closed > 0) & (taken > 0.02)).astype(np.float32)
+    if not whole.any() or not cloth.any():
+        return colour
+    under = cv2.GaussianBlur(np.maximum(whole, cloth.astype(np.float32)), (0, 0), 1.0)
+    under = under * ease(cv2.blur(whole, (5, 5)), 0.0, 0.5)
+    known = np.where(cloth[..., None], colour[..., :3], 0).astype(np.float32)
+    filled = layer_paint.smooth_fill(known, cloth)
+    behind = np.dstack((filled * under[..., None], under))
+    return (colour + (1 - alpha)[..., None] * behind).astype(np.float32)
+
+
+def _half_width(
+    alpha: Float32[np.ndarray, "h w"],
+    away: Float32[np.ndarray, "h w"],
+    place: Float32[np.ndarray, "h w"],
+    limb: Limb,
+) -> float:
+    """Of the forearm towards the wrist, as the photo shows it; the usual where it does not."""
+    shown = (alpha > 0.5) & (place > 0.55) & (place < 0.95) & (away < 1.6 * limb.radius)
+    if shown.sum() < 30:
+        return 0.75 * limb.radius
+    return float(np.clip(np.quantile(away[shown], 0.8), 0.45 * limb.radius, 1.1 * limb.radius))
+
+
+def ease(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return (t * t * (3 - 2 * t)).astype(np.float32)
