@@ -37,8 +37,7 @@ def small_config() -> Config:
             steps=2,  # the tests sample, whatever the preset ships with
             reference=replace(
                 video.reference, **widths, stem=(8, 8, 16),
-                out_channels=video.reference.out_channels
-                // (1 + video.conditions + video.basis + 7) * (1 + video.conditions + basis + 7),
+                out_channels=(1 + video.conditions + basis + 7) * 24 + 4,
             ),
             denoiser=replace(video.denoiser, **widths, audio_width=32),
         ),

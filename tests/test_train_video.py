@@ -67,14 +67,15 @@ def test_a_part_alone_changes_and_the_weights_tell_its_steps(tmp_path: Path, onl
     after, kept, facts = trained(tmp_path, only, rate=1e-3)
     assert kept == config
     weights.fill(VideoStage(config.video), after, tmp_path)  # all parts are there
-    scale = before["reference.conv_out.bias"][-7 * 24 :]  # the denoiser's unit, fitted first
+    units = slice(-7 * 24 - 4, -4)  # the denoiser's, before the matte; fitted first
+    scale = before["reference.conv_out.bias"][units]
     if only == "denoiser":
-        assert not torch.equal(after["reference.conv_out.bias"][-7 * 24 :], scale)
-        after["reference.conv_out.bias"][-7 * 24 :] = scale
+        assert not torch.equal(after["reference.conv_out.bias"][units], scale)
+        after["reference.conv_out.bias"][units] = scale
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert {OWNERS.get(name, name) for name in changed} == {only}
-    steps = {"basis": 100, "painter": 0, "details": 7, "denoiser": 0}
+    steps = {"own": 0, "basis": 100, "painter": 0, "details": 7, "denoiser": 0}
     steps[only] += 3
     assert {part: int(facts[f"steps_of_{part}"]) for part in PARTS} == steps
     assert facts["step"] == "103"
@@ -107,7 +108,9 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> No
     small = replace(config, video=replace(config.video, details=None))
     rest = {name: t for name, t in tensors.items() if not name.startswith("details")}
     weights.save(tmp_path / "small.safetensors", rest, small, part="video")
-    with pytest.raises(UserError, match="have no details; give --only basis, painter, denoiser"):
+    with pytest.raises(
+        UserError, match="have no details; give --only own, basis, painter, denoiser"
+    ):
         trained(tmp_path, "details", start=tmp_path / "small.safetensors")
     weights.save(tmp_path / "less.safetensors", rest, config, part="video")
     with pytest.raises(UserError, match="does not fit this emo2's networks"):

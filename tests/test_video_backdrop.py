@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
+import pytest
 import torch
 
 from emo2.signals import Portrait
@@ -64,7 +66,7 @@ def test_a_photo_at_rest_stays_as_it_is() -> None:
     backdrop = Backdrop.build(portrait)
     assert backdrop is not None
     frame = as_array(portrait.image)
-    backdrop.lay(frame, places(portrait), everywhere(portrait))
+    backdrop.lay(frame, places(portrait))
     assert np.abs(frame - as_array(portrait.image)).max() < 0.02
 
 
@@ -76,7 +78,7 @@ def test_a_wall_dragged_along_by_the_head_is_put_back() -> None:
     moved = places(portrait)
     moved[..., 0] += 4  # everything four pixels to the left, the wall too
     frame = np.roll(still, -4, axis=1)
-    backdrop.lay(frame, moved, everywhere(portrait))
+    backdrop.lay(frame, moved)
     wall, head = np.s_[20:60, 4:24], np.s_[60:76, 60:72]
     assert np.abs(frame[wall] - still[wall]).max() < 0.02
     assert np.array_equal(frame[head], np.roll(still, -4, axis=1)[head])
@@ -87,7 +89,7 @@ def test_bodies_are_never_cut_from_what_is_behind_them() -> None:
     backdrop = Backdrop.build(portrait)
     assert backdrop is not None
     frame = np.full_like(as_array(portrait.image), 0.123)
-    backdrop.lay(frame, places(portrait), everywhere(portrait))
+    backdrop.lay(frame, places(portrait))
     assert (frame[backdrop.rows + 1 :] == np.float32(0.123)).all()
 
 
@@ -111,22 +113,56 @@ def test_what_a_turning_head_uncovers_is_the_plate_and_not_paint() -> None:
     assert float(backdrop.behind(moved)[30, 88 - 2, 0]) > 0.9  # was hair, is wall now
 
 
-def test_no_ghost_of_the_head_stays_where_its_flow_ends_sharply() -> None:
+def turned(portrait: Portrait, crumb: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A head six pixels to the left, nothing beside it moves: the flow, what is seen, and the frame by that flow alone."""
+    still, flow, visible = as_array(portrait.image), 0 * places(portrait), everywhere(portrait)
+    y, x = np.mgrid[:160, :136]
+    new, old = ((((x - m) / 22) ** 2 + ((y - 56) / 34) ** 2 < 1) for m in (62, 68))
+    flow[new, 0] += 6
+    visible[old & ~new] = 0
+    if crumb:
+        visible[CRUMB] = 1
+    return flow, visible, still[y, x + flow[..., 0].astype(int)]
+
+
+CRUMB = np.s_[50:52, 86:88]
+
+
+@pytest.mark.parametrize("crumb", [False, True])
+def test_no_ghost_of_the_head_stays_where_its_flow_ends_sharply(crumb: bool) -> None:
     portrait = bust()
     backdrop = Backdrop.build(portrait)
     assert backdrop is not None
-    still, moved, visible = as_array(portrait.image), places(portrait), everywhere(portrait)
-    y, x = np.mgrid[:160, :136]
-    new, old = ((((x - m) / 22) ** 2 + ((y - 56) / 34) ** 2 < 1) for m in (62, 68))
-    moved[new, 0] += 6  # the head goes to the left, and nothing beside it moves
-    frame = still[moved[..., 1].astype(int), moved[..., 0].astype(int)]
-    strip = np.s_[40:60, 86:88]
+    flow, visible, frame = turned(portrait, crumb)
+    strip = np.s_[44:60, 86:88]
     assert frame[strip].max() < -0.7  # hair, where the head was
-    ghost = frame.copy()
-    backdrop.lay(ghost, moved, visible)
-    assert ghost[strip].max() < -0.7
-    visible[old & ~new] = 0
-    backdrop.lay(frame, moved, visible)
+    edge = backdrop.edge.follow(flow, visible)
+    assert edge is not None
+    backdrop.lay(frame, places(portrait) + flow, edge)
     assert np.abs(frame[strip] - backdrop.plate[strip]).max() < 0.1
-    head = np.s_[40:60, 50:76]
-    assert np.array_equal(frame[head], still[head[0], 56:82])
+    head = np.s_[44:60, 50:76]
+    assert np.array_equal(frame[head], as_array(portrait.image)[head[0], 56:82])
+
+
+def test_the_heads_edge_goes_as_far_as_the_head_where_the_field_fades() -> None:
+    portrait = bust()
+    backdrop = Backdrop.build(portrait)
+    assert backdrop is not None
+    flow, visible, _ = turned(portrait)
+    faded = cv2.GaussianBlur(flow, (0, 0), 2.0)  # as a grid's
+    rim = np.s_[50:60, 81:84]
+    before = faded[rim][..., 0].min()
+    assert before < 3.8
+    edge = backdrop.edge.follow(faded, visible)
+    assert edge is not None
+    assert faded[rim][..., 0].min() > before + 1
+    assert np.abs(faded[50:60, 96:]).max() < 0.1  # and the wall stays
+    assert edge.own.max() <= 1
+
+
+def test_a_head_at_rest_has_no_edge_to_follow() -> None:
+    portrait = bust()
+    backdrop = Backdrop.build(portrait)
+    assert backdrop is not None
+    flow = np.full((*portrait.size, 2), 0.05, np.float32)
+    assert backdrop.edge.follow(flow, everywhere(portrait)) is None

@@ -9,7 +9,15 @@ from emo2.config import COMPACT
 from emo2.video.codec import FLOW_SCALE, VISIBILITY_RANGE, Field, RelativeCodec, assemble, warp
 from emo2.video.examples import BODY, GROUPS, HEAD, UNITS, draw_known, known_of
 from emo2.video.painter import Painter, cut, draw_corners, prepare
-from emo2.video.prior import Expectation, MotionBasis, basis_channels, prior_loss, start_basis
+from emo2.video.prior import (
+    Expectation,
+    MotionBasis,
+    basis_channels,
+    settle,
+    stand_before,
+    start_basis,
+)
+from emo2.video.prior_loss import matte_loss, prior_loss
 
 VIDEO = COMPACT.video
 CODEC = RelativeCodec(VIDEO.codec)
@@ -96,8 +104,8 @@ def test_a_turning_head_takes_what_the_face_does_along() -> None:
         8 / GRID / FLOW_SCALE
     )  # yaw: everything comes from 8 cells to the right
     cells[1, 2, 30:34, 40:44] = -1.0  # the first action hides a patch
-    scales = torch.zeros(7 * 24, 32, 32)
-    output = torch.cat([CODEC.pack(cells).flatten(0, 1), scales])[None]
+    scales, matte = torch.zeros(7 * 24, 32, 32), torch.full((4, 32, 32), 20.0)
+    output = torch.cat([CODEC.pack(cells).flatten(0, 1), scales, matte])[None]
     conditions = torch.zeros(1, 2, 64)
     conditions[:, :, 0] = UNITS[0]
     conditions[:, 1, HEAD.start] = UNITS[HEAD.start]
@@ -106,6 +114,45 @@ def test_a_turning_head_takes_what_the_face_does_along() -> None:
         hidden[1, :, :-10], hidden[0].roll(-8, -1)[:, :-10], atol=1e-4, rtol=0
     )
     assert hidden[0].min() == -1.0
+
+
+def test_how_far_a_part_goes_belongs_to_the_part_and_not_to_its_place() -> None:
+    xs = (torch.arange(GRID) + 0.5) / GRID
+    depth = torch.exp(-(((xs - 0.5) / 0.15) ** 2))  # a nose in the middle of the photo
+    own = torch.zeros(1, 2, GRID, GRID)
+    own[:, 0] = -0.06 * depth / FLOW_SCALE  # it goes to the right: backward flow points left
+    found = settle(own)[0, 0, GRID // 2] * FLOW_SCALE
+    comes_from = xs + found
+    wanted = -0.06 * torch.exp(-(((comes_from - 0.5) / 0.15) ** 2))
+    at_first = -0.06 * depth
+    assert (found - wanted).abs().max() < 0.006
+    first_error = (at_first + 0.06 * torch.exp(-(((xs + at_first - 0.5) / 0.15) ** 2))).abs().max()
+    assert (found - wanted).abs().max() < 0.4 * first_error
+    assert xs[found.argmin()] > xs[at_first.argmin()] + 0.04  # where the nose has gone
+
+
+def test_only_the_person_moves_and_hides_what_it_stood_before() -> None:
+    matte = torch.full((1, 1, GRID, GRID), -12.0)
+    matte[..., 20:40] = 12.0
+    cells = torch.zeros(1, 6, GRID, GRID)
+    cells[:, 0] = -4 / GRID / FLOW_SCALE  # all four cells to the right
+    found = stand_before(cells, matte)[0, :, 30]
+    flow = found[0] * FLOW_SCALE * GRID
+    assert flow[:22].abs().max() < 1e-3
+    assert (flow[26:42] + 4).abs().max() < 1e-3
+    assert flow[46:].abs().max() < 1e-3
+    assert found[2, 20:23].max() < -2.5  # the wall that the person has left
+    assert found[2, 26:].abs().max() < 1e-3
+    assert found[2, :19].abs().max() < 1e-3
+    still = stand_before(torch.zeros(1, 6, GRID, GRID), matte)
+    assert still.abs().max() == 0
+
+
+def test_the_matte_is_not_judged_where_nobody_knows() -> None:
+    logits = torch.zeros(1, 1, 2, 2)
+    person = torch.tensor([[[[1.0, torch.nan], [torch.nan, torch.nan]]]])
+    torch.testing.assert_close(matte_loss(logits, person), torch.tensor(2.0).log())
+    assert matte_loss(logits, torch.full_like(person, torch.nan)) == 0
 
 
 @torch.no_grad()

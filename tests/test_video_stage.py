@@ -23,7 +23,7 @@ TINY = VideoConfig(
     motion_frames=2,
     reference=UNetConfig(
         in_channels=15,
-        out_channels=(1 + 64 + 4 + 7) * LATENT,
+        out_channels=(1 + 64 + 4 + 7) * LATENT + 4,
         widths=(8, 16),
         attention=(False, True),
         heads=2,
@@ -248,7 +248,7 @@ def test_an_untrained_stage_shows_the_photo() -> None:
     assert (clip.frames - photo.image).abs().mean() < 0.02
 
 
-@pytest.mark.parametrize("part", ["basis", "painter", "denoiser"])
+@pytest.mark.parametrize("part", ["own", "basis", "painter", "denoiser"])
 def test_each_part_trains_its_own_networks_and_no_other(part: str) -> None:
     made = stage().train_only(part)
     made.loss(examples(), torch.Generator().manual_seed(0))["loss"].backward()
@@ -256,6 +256,7 @@ def test_each_part_trains_its_own_networks_and_no_other(part: str) -> None:
         "reference": "basis",
         "basis": "basis",
         "places": "basis",
+        "own": "own",
         "painter": "painter",
         "denoiser": "denoiser",
     }
@@ -335,6 +336,15 @@ def test_the_faces_planes_follow_mouth_and_eyes_and_their_size() -> None:
         assert (found - mark).abs().max() < 1 / 40
     smaller = face_planes(marks * 0.5, 40)[0]
     torch.testing.assert_close(smaller[:2, 5, 5], planes[:2, 11, 11], atol=0.05, rtol=0)
+
+
+def test_what_moves_by_half_a_pixel_stays_nearly_as_sharp_as_what_rests() -> None:
+    stripes = torch.cos(torch.arange(64.0) * (2 * torch.pi / 5)).expand(3, 64, 64)
+    composer = Composer(stripes, [View(kind=FACE_VIEW, left=0, top=0, side=64)])
+    flow = torch.zeros(2, 8, 8)
+    flow[0] = 0.5 / 64
+    moved = composer.warp(composer.flow([flow]))[20:44, 20:44]
+    assert moved.std() > 0.9 * float(stripes[:, 20:44, 20:44].std())  # linear: 0.81
 
 
 def test_marks_come_from_the_points_or_else_from_the_face_box() -> None:

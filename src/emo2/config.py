@@ -248,6 +248,7 @@ _BASIS = 32
 _LATENT = 24  # 6 channels of a relative latent, packed 2 x 2
 _CONDITIONS = 64
 _SCALES = 7  # terms of the log-scale around the expectation
+_MATTE = 4  # who of the photo moves, packed 2 x 2
 
 COMPACT = Config(
     name="compact",
@@ -259,7 +260,7 @@ COMPACT = Config(
         steps=0,  # measured: with the conditions known, sampling adds only noise so far (docs/results.md)
         reference=UNetConfig(
             in_channels=15,  # colour, position, kind of view, place against mouth and eyes
-            out_channels=(1 + _CONDITIONS + _BASIS + _SCALES) * _LATENT,
+            out_channels=(1 + _CONDITIONS + _BASIS + _SCALES) * _LATENT + _MATTE,
             stem=(32, 48, 64),
             out_kernel=1,
         ),

@@ -35,7 +35,7 @@ SCALE_BATCHES = 50
 PREVIEW_VOICE = 900_000
 """Seed of the voice in previews; training voices are far below it."""
 
-RATES = {"basis": 8e-4, "painter": 5e-4, "details": 1e-3, "denoiser": 8e-4}
+RATES = {"own": 2e-3, "basis": 8e-4, "painter": 5e-4, "details": 1e-3, "denoiser": 8e-4}
 """AdamW's for a part of stage 2 that is trained alone (ours)."""
 
 

@@ -179,6 +179,8 @@ class Appearance:
     """Normalised inputs of the spatial attentions, one per site, in order."""
     output: Float[Tensor, "b c h w"] | None = None
     """The network's output: in `compact` the motion basis, in `full` nothing."""
+    own: Float[Tensor, "b 52"] | None = None
+    """The photo's own face actions (`compact`), in the units of stage 2's conditions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,11 @@ from emo2.data.shards import (
     join,
     list_shards,
     load_listener,
-    maps_side,
     read_person,
 )
 from emo2.errors import UserError
 from emo2.signals import FACE_ACTIONS
+from emo2.video.conditions import maps_side
 from emo2.video.examples import Examples, is_still
 
 Item = TypeVar("Item")
@@ -58,6 +58,7 @@ def mix_for(part: str, config: VideoConfig, *, people: int | None = None) -> Mix
     """What a part of stage 2 (`video.stage.PARTS`) is fed where it is trained alone."""
     run = config.motion_frames + config.clip_frames
     mixes = {
+        "own": Mix(draw=Draw(people=12, frames=4, still=True), faces=0.75, bodies=0.2, takes=0.05),
         "basis": Mix(draw=Draw(people=8, frames=6)),
         "painter": Mix(draw=Draw(people=6, frames=4)),
         "details": Mix(

@@ -18,7 +18,6 @@ from safetensors import safe_open
 from torch import Tensor
 
 from emo2 import weights
-from emo2.config import VideoConfig
 from emo2.data.guidance_labels import maps_of
 from emo2.data.order import is_real
 from emo2.errors import UserError
@@ -121,13 +120,6 @@ class PeopleBatches:
         return read_batch(self.files, self.draw, generator, self.hear, self.real_share)
 
 
-def maps_side(config: VideoConfig) -> int:
-    """Pixels a side of the guidance maps that the denoiser is shown; 0: none."""
-    if not config.denoiser.guidance_channels:
-        return 0
-    return config.codec.grid // config.codec.pack * 2 ** (len(config.denoiser.guidance_widths) - 1)
-
-
 def holds_takes(folder: Path) -> bool:
     """Whether a folder's shards are takes: frames in a row, with a voice."""
     with safe_open(list_shards([folder])[0], framework="pt") as shard:
@@ -212,6 +204,7 @@ def read_person(
             visibility=rows["visibility"][None, :, None] / 255.0,
             conditions=torch.cat([rows["actions"], pose], dim=-1)[None],
             importance=weight[None],
+            person=person_share(of("parts")[0], weight.shape[-1])[None],
             marks=marks_of(of("face_points")[0].float())[None],
             reference_actions=of("reference_actions")[None],
             view=torch.tensor([BODY_VIEW if is_body else FACE_VIEW]),
@@ -304,6 +297,12 @@ def arms_weight(parts: UInt8[Tensor, "g y x"], rows: dict[str, Tensor]) -> Float
     return 1.0 - near * (1.0 - 0.1 * seen)
 
 
+def person_share(parts: UInt8[Tensor, "y x"], grid: int) -> Float[Tensor, "1 g g"]:
+    """How much of each cell is the person's; NaN where a part of it is unknown."""
+    known = torch.where(parts == IGNORED, torch.nan, (parts > 0).float())
+    return F.avg_pool2d(known[None], parts.shape[-1] // grid)
+
+
 def augment(example: Examples, generator: torch.Generator) -> Examples:
     """New colours for the whole example; the reference sometimes noisy or blurred."""
     level = torch.rand(8, generator=generator)
@@ -342,6 +341,7 @@ def mirror(example: Examples) -> Examples:
         flow=flow,
         visibility=example.visibility.flip(-1),
         importance=example.importance.flip(-1),
+        person=None if example.person is None else example.person.flip(-1),
         marks=torch.stack([1.0 - example.marks[..., 0], example.marks[..., 1]], -1)[:, [0, 2, 1]],
         conditions=torch.cat([conditions[..., MIRROR_ACTIONS], pose], dim=-1),
         reference_actions=example.reference_actions[..., MIRROR_ACTIONS],

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from emo2.signals import Portrait
+from emo2.video.head_edge import Edge, HeadEdge, moved
 from emo2.video.layer_paint import smooth_fill
 
 MARGIN, FEATHER = 0.05, 0.07
@@ -30,23 +31,8 @@ HAIR = 2.0
 """How much larger hair may be than that ellipse."""
 SHOULDERS = 0.45
 """Where shoulders are below the chin, in face heights."""
-CARRY_PIXELS = 80.0
-"""Height of a face, in pixels, when the head's flow is carried over its edge."""
-NEAR = 0.08
-"""How far, in face heights, that flow is taken from."""
-INNER = 5
-"""How many of those pixels the head is narrowed by."""
-LEAST = 1e-4
-"""Share of surely visible head around a place from which its flow counts there."""
-UNCOVERED = (0.55, 0.9)
-"""Visibility below which a place is surely one that the photo hides, and above which it surely is not."""
-THINNED = 0.02
-"""How coarsely, in face heights, such places are looked for."""
 MOST = 0.97
 """A head that fills more of the picture has nothing behind it."""
-
-Box = tuple[slice, slice]
-"""Rows and columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +49,7 @@ class Backdrop:
     """1 where the plate may show at all."""
     rows: int
     """Below this row it never does."""
-    tall: float
-    """Height of the face, pixels."""
-    rest: Float32[np.ndarray, "h w 2"]
-    """Where each pixel is."""
+    edge: HeadEdge
 
     @staticmethod
     def build(portrait: Portrait) -> Backdrop | None:
@@ -91,14 +74,15 @@ class Backdrop:
         ys = np.arange(height, dtype=np.float32)
         fade = np.clip((y1 + ENDS[1] * tall - ys) / ((ENDS[1] - ENDS[0]) * tall), 0.0, 1.0)
         here = np.broadcast_to((fade * fade * (3 - 2 * fade))[:, None], (height, width))
+        here, rows = np.ascontiguousarray(here, np.float32), max(rows, 1)
+        matte = cv2.GaussianBlur(_grown(person, EDGE * tall), (0, 0), EDGE * tall)
         return Backdrop(
             plate=_painted_out(photo, sure > 0.5),
             held=held,
-            person=cv2.GaussianBlur(_grown(person, EDGE * tall), (0, 0), EDGE * tall),
-            here=np.ascontiguousarray(here, np.float32),
-            rows=max(rows, 1),
-            tall=tall,
-            rest=np.stack(np.meshgrid(np.arange(width), ys), axis=-1).astype(np.float32),
+            person=matte,
+            here=here,
+            rows=rows,
+            edge=HeadEdge.build(matte, (x0, y0, x1, y1), rows),
         )
 
     def behind(self, places: Float32[np.ndarray, "h w 2"]) -> Float32[np.ndarray, "h w 1"]:
@@ -111,81 +95,20 @@ class Backdrop:
         self,
         frame: Float32[np.ndarray, "h w 3"],
         places: Float32[np.ndarray, "h w 2"],
-        visible: Float32[np.ndarray, "h w"],
+        edge: Edge | None = None,
     ) -> None:
-        """Show the plate, in place; `places`: where in the photo each pixel of the frame comes from.
-
-        `visible`: 0 where the photo does not show what the frame must.
-        """
+        """Show the plate, in place; `places`: where in the photo each pixel of the frame comes from."""
         part, shown = slice(0, self.rows), self._away_from(self.held, places[: self.rows])
-        box = self._box_of(visible)
-        if box is not None:
-            bare = uncovered(visible[box])
-            carried = self.carry(places[box], 1.0 - bare, self.rest[box])
-            free = bare[..., None] * self._away_from(self.person, carried, box)
-            shown[box] = np.maximum(shown[box], free)
+        if edge is not None:
+            bare = edge.bare * self.here[edge.box][..., None]
+            shown[edge.box] = np.maximum(shown[edge.box], bare)
         frame[part] += (self.plate[part] - frame[part]) * shown
 
-    def _box_of(self, visible: Float32[np.ndarray, "h w"]) -> Box | None:
-        """Rows and columns around all that the photo hides behind the head, with what lies near it."""
-        thin = max(round(THINNED * self.tall), 1)
-        ys, xs = np.nonzero(visible[: self.rows : thin, ::thin] < UNCOVERED[1])
-        if not len(ys):
-            return None
-        room = round(3 * NEAR * self.tall) + thin
-        low = [max(int(z.min()) * thin - room, 0) for z in (ys, xs)]
-        high = [int(z.max()) * thin + room for z in (ys, xs)]
-        return slice(low[0], min(high[0], self.rows)), slice(low[1], high[1])
-
-    def carry(
-        self,
-        places: Float32[np.ndarray, "y x 2"],
-        visible: Float32[np.ndarray, "y x"],
-        rest: Float32[np.ndarray, "y x 2"],
-    ) -> Float32[np.ndarray, "y x 2"]:
-        """The places with the head's own flow carried on to where the photo hides what the frame must show.
-
-        A field of flow fades from the head's to none there, and what it points to is the old head.  `rest`: the
-        places of a photo at rest.
-        """
-        height, width = visible.shape
-        scale = min(CARRY_PIXELS / self.tall, 1.0)
-        size = max(round(width * scale), 1), max(round(height * scale), 1)
-
-        def small(values: np.ndarray) -> np.ndarray:
-            return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
-
-        inside = np.ones((INNER, INNER), np.uint8)  # a soft edge of the old head is no head
-        surely = cv2.erode(small(_moved(self.person, places) * visible), inside) ** 4
-        flow = small(places - rest)
-        reach = NEAR * self.tall * scale
-        total = cv2.GaussianBlur(surely, (0, 0), reach) + LEAST
-        head = cv2.GaussianBlur(flow * surely[..., None], (0, 0), reach) + LEAST * flow
-        change = (1.0 - surely)[..., None] * (head / total[..., None] - flow)
-        return places + cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)
-
     def _away_from(
-        self,
-        matte: Float32[np.ndarray, "h w"],
-        places: Float32[np.ndarray, "y x 2"],
-        box: Box | None = None,
-    ) -> Float32[np.ndarray, "y x 1"]:
-        """How far the moved matte leaves a box (the upper rows) free, where the plate may show."""
-        here = self.here[: self.rows] if box is None else self.here[box]
-        return ((1.0 - _moved(matte, places)) * here)[..., None]
-
-
-def _moved(
-    matte: Float32[np.ndarray, "h w"], places: Float32[np.ndarray, "y x 2"]
-) -> Float32[np.ndarray, "y x"]:
-    x, y = (np.ascontiguousarray(places[..., k]) for k in (0, 1))
-    return cv2.remap(matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def uncovered(visible: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """1 where a frame shows what the photo hides, by how visible a network says it is there."""
-    low, high = UNCOVERED
-    return np.clip((high - visible) / (high - low), 0.0, 1.0)
+        self, matte: Float32[np.ndarray, "h w"], places: Float32[np.ndarray, "rows w 2"]
+    ) -> Float32[np.ndarray, "rows w 1"]:
+        """How far the moved matte leaves the upper rows free, where the plate may show."""
+        return ((1.0 - moved(matte, places)) * self.here[: self.rows])[..., None]
 
 
 def head_mask(

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from emo2.config import UNetConfig
+from emo2.config import UNetConfig, VideoConfig
 from emo2.nn import Projected
 
 Features = tuple[Float[Tensor, "b _ _ _"], ...]
@@ -200,3 +200,10 @@ def _device(tokens: Tensor | Projected) -> torch.device:
 
 def _join_neighbours(speed: Float[Tensor, "b f s"], window: int) -> Float[Tensor, "b f ms"]:
     return rearrange(audio_tokens(speed[:, :, None], window), "b f m s -> b f (m s)")
+
+
+def maps_side(config: VideoConfig) -> int:
+    """Pixels a side of the guidance maps that the denoiser is shown; 0: none."""
+    if not config.denoiser.guidance_channels:
+        return 0
+    return config.codec.grid // config.codec.pack * 2 ** (len(config.denoiser.guidance_widths) - 1)

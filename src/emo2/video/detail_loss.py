@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from emo2.video.codec import Field
@@ -21,7 +21,8 @@ from emo2.video.details import (
     to_window,
     window_weight,
 )
-from emo2.video.examples import FACE_ACTIONS, FACE_VIEW, UNITS, Examples, is_still
+from emo2.video.examples import FACE_ACTIONS, FACE_VIEW, Examples, is_still
+from emo2.video.own_actions import own_loss
 from emo2.video.painter import slopes
 
 AROUND = 3
@@ -110,14 +111,6 @@ def show(made: Detail, window: Windows) -> tuple[Tensor, Tensor]:
     flow = given + to_view(made.flow.flatten(0, 1).float(), axes)
     moved = cut_window(window.reference, window.places + rearrange(flow, "n c y x -> n y x c"))
     return moved, torch.lerp(moved, made.paint.flatten(0, 1), made.alpha.flatten(0, 1))
-
-
-def own_loss(
-    found: Float[Tensor, "b 52"], own: Float[Tensor, "b 52"], known: Bool[Tensor, " b"]
-) -> Tensor:
-    """How far the photo's own face actions were read wrongly, where they are known."""
-    error = (found - own / UNITS[:FACE_ACTIONS].to(own)).square().mean(-1)
-    return (error * known).sum() / known.sum().clamp(min=1)
 
 
 def focus(side: int) -> Float[Tensor, "1 1 s s"]:

@@ -64,6 +64,8 @@ class Examples:
     """Mouth and eyes of the reference in view units (`marks_of`)."""
     reference_actions: Float[Tensor, "b 52"]
     """The reference's own face actions: nobody is asked for them, but labels know them (`TableFit`)."""
+    person: Float[Tensor, "b 1 g g"] | None = None
+    """Share of each cell of the reference that is the person's; NaN where nobody knows."""
     known: Bool[Tensor, "b 3"] | None = None
     """Which of `GROUPS` are known at all (of real film not all are); None: all."""
     consecutive: bool = False

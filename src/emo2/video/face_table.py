@@ -78,13 +78,14 @@ class TableFit:
     def learn(
         self,
         batch: Examples,
+        asked: Float[Tensor, "b f 64"],
         wanted: Float[Tensor, "b f c s s"],
         expected: Float[Tensor, "b f c s s"],
     ) -> int:
         """Add what `expected` leaves of the true (unpacked) latents; the number of frames that counted.
 
-        Those count whose head and torso are where the reference has them, in views of the face.  What moves is
-        the difference to the reference's own actions; that a photo is not neutral is for the network to see.
+        Those count whose head and torso are where the reference has them, in views of the face.  `asked`: the
+        conditions as the basis is told them, against the photo's own actions as they were read.
         """
         flow, seen, _ = (wanted - expected).split([2, 1, wanted.shape[2] - 3], dim=2)
         flow = flow * FLOW_SCALE * (batch.visibility > 0.3)
@@ -93,9 +94,7 @@ class TableFit:
         moved = given[..., HEAD.start : BODY.stop - 1].abs().amax(-1)  # breath moves no face
         told = (batch.view == FACE_VIEW) & batch.known_groups()[:, 0]
         still = ((moved < 0.1) & told[:, None]).float()
-        actions = (batch.conditions[..., :FACE_ACTIONS] - batch.reference_actions[:, None]) / UNITS[
-            :FACE_ACTIONS
-        ]
+        actions = asked[..., :FACE_ACTIONS] / UNITS[:FACE_ACTIONS]
         self.add(batch.marks, actions, left_over, still)
         return int(still.sum())
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emo2.video.examples import Examples, cell_weight, draw_known, known_of
 from emo2.video.face_table import TableFit
+from emo2.video.own_actions import against
 from emo2.video.prior import CUT, SCALE_TERMS, scale_terms
 from emo2.video.stage import WITHHELD, VideoStage
 
@@ -30,10 +31,11 @@ def fit_table(stage: VideoStage, batches: Iterable[Examples]) -> int:
     fit, used = TableFit(), 0
     for batch in batches:
         seen = stage.see(batch.reference[:, None], batch.view, batch.marks)
-        expected = stage.basis(seen.output, batch.marks, batch.conditions)
+        asked = against(batch.conditions, seen.own, batch.view)
+        expected = stage.basis(seen.output, batch.marks, asked)
         frames = batch.frames, batch.reference, batch.flow, batch.visibility
         wanted, found = map(stage.codec.cells, (stage.codec.encode(*frames), expected.mean))
-        used += fit.learn(batch, wanted, found)
+        used += fit.learn(batch, asked, wanted, found)
     if used:
         stage.basis.table.values += fit.solve()
     return used
@@ -74,7 +76,8 @@ def fit_scale(
             shift[:, channel] += _likeliest(terms, power[:, channel])
     bias = stage.reference.head.bias
     assert bias is not None
-    bias[-shift.numel() :] += shift.flatten().to(bias)
+    matte = stage.config.codec.pack**2  # the last of the head's channels
+    bias[-shift.numel() - matte : -matte] += shift.flatten().to(bias)
     grown = (terms @ shift).exp().mean(0).to(bias)
     head = stage.denoiser.head  # what it has learned was told in the old units
     for parameter in head.parameters():
@@ -101,12 +104,13 @@ def residuals(stage: VideoStage, batch: Examples, generator: torch.Generator) ->
     known = draw_known(len(batch.view), generator, withheld=WITHHELD).to(batch.view.device)
     known = known & batch.known_groups()
     seen = stage.see(batch.reference[:, None], batch.view, batch.marks)
-    expected = stage.basis(seen.output, batch.marks, batch.conditions, known)
+    asked = against(batch.conditions, seen.own, batch.view)
+    expected = stage.basis(seen.output, batch.marks, asked, known)
     latents = stage.codec.encode(batch.frames, batch.reference, batch.flow, batch.visibility)
     values = ((latents - expected.mean) / expected.scale)[:, after]
     weight = cell_weight(batch.importance[:, after], stage.config.codec.pack)
     return Residuals(
-        terms=scale_terms(known_of(batch.conditions, known))[:, after].flatten(0, 1).cpu(),
+        terms=scale_terms(known_of(asked, known))[:, after].flatten(0, 1).cpu(),
         values=rearrange(values, "b f c s t -> (b f) c (s t)").half().cpu(),
         weight=rearrange(weight / weight.mean(), "n c s t -> n c (s t)").cpu(),
     )

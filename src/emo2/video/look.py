@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -14,8 +14,9 @@ from emo2.video.backdrop import Backdrop
 from emo2.video.conditions import Features
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
 from emo2.video.layers import Layers
+from emo2.video.own_actions import keep_expression
 from emo2.video.painter import Painted
-from emo2.video.script import quantise
+from emo2.video.script import Script, quantise
 from emo2.video.views import Composer, View
 
 
@@ -27,6 +28,8 @@ class Seen:
     """Of every image given, one tensor per attention site."""
     output: Float[Tensor, "b k s s"]
     """The motion basis."""
+    own: Float[Tensor, "b 52"]
+    """The face actions of the first image, in `UNITS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,18 @@ class ViewLook:
     appearance: Appearance
     windows: tuple[DetailWindow, ...] = ()
     """Mouth and eyes, in the face's view."""
+
+    def conditions(self, script: Script, first: int, stop: int) -> Float[Tensor, "1 f 64"]:
+        """What some frames ask of this person, whose own expression stays."""
+        asked = script.conditions(first, stop).to(self.image.device)
+        own = self.appearance.own
+        return asked if own is None else keep_expression(asked, own)
+
+
+def as_the_face_says(looks: Sequence[ViewLook]) -> tuple[ViewLook, ...]:
+    """All views with the face's own actions as the last of them, the face's, shows them best."""
+    own = looks[-1].appearance.own
+    return tuple(replace(v, appearance=replace(v.appearance, own=own)) for v in looks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,19 +90,24 @@ class Look:
         `flows` and `visible` are those of the views, widest first.
         """
         flow = self.composer.flow(flows)
+        backdrop, behind, edge = self.backdrop, None, None
+        if backdrop is not None:
+            edge = backdrop.edge.follow(flow, self.composer.seen(visible))
         laid, free = lay_windows(windows, number, flow)
         frame = self.composer.warp(flow)
-        backdrop, behind = self.backdrop, None
         places = self.composer.places + flow
         if backdrop is not None:
             behind = backdrop.plate, backdrop.behind(places)
+        if edge is not None:
+            free = np.ones((*flow.shape[:2], 1), np.float32) if free is None else free
+            free[edge.box] *= 1.0 - edge.own
         for index, view in enumerate(painted):
             paint, alpha = view.paint[number], view.alpha[number]
             self.composer.paint(frame, index, paint, alpha, free, behind)
         for window in laid:
             window.paint_on(frame)
         if backdrop is not None:
-            backdrop.lay(frame, places, self.composer.seen(visible))
+            backdrop.lay(frame, places, edge)
         return frame, flow
 
     def last_frames(

@@ -40,14 +40,16 @@ SCALE_TERMS = 7
 CUT = 8.0
 """Largest standardised residual."""
 LOG_SCALE = (-4.0, 2.0)
-HIDDEN_WEIGHT = 6.0
-"""Weight of a hidden cell against a seen one in the visibility's loss: few cells are hidden, and they matter."""
 
 FREQUENCIES = (1.5, 3.0, 6.0, 12.0)
 """Of places, in radians an eye-to-mouth distance: the highest tells the lids of an eye apart."""
 PLACES_WIDTH = 128
-STILLNESS = 0.06
-"""Mean flow, in latent units, of a frame whose error counts half as much as that of a frame at rest."""
+SETTLED = 2
+"""Rounds of `settle`: what is left is under a tenth of a pixel for the turns that are trained on."""
+HIDES = 3.0
+"""By how much a place that the person has left loses visibility, in latent units."""
+START_MATTE = 3.0
+"""Logit of a matte before anything is known: all of it moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,8 @@ class Expectation:
 
 
 def basis_channels(config: VideoConfig, latent: int) -> int:
-    """Channels that the reference network must put out for `MotionBasis`."""
-    return (1 + config.conditions + config.basis + SCALE_TERMS) * latent
+    """Channels that the reference network must put out for `MotionBasis`: latents, then the matte."""
+    return (1 + config.conditions + config.basis + SCALE_TERMS) * latent + config.codec.pack**2
 
 
 class MotionBasis(nn.Module):
@@ -93,7 +95,8 @@ class MotionBasis(nn.Module):
     ) -> Expectation:
         """`known`: which of face, head and torso are given; all of them if None.
 
-        Head and torso move the picture first; the face acts in the moved picture: F(p) = H(p) + A(p + H(p)).
+        The face's actions, like head and torso, are told against the photo's own (`own_actions.against`).  Head and
+        torso move the picture first; the face acts in the moved picture: F(p) = H(p) + A(p + H(p)).
         """
         if known is None:
             known = torch.ones(len(output), 3, dtype=torch.bool, device=output.device)
@@ -111,16 +114,28 @@ class MotionBasis(nn.Module):
         moved, rest = held.chunk(2, dim=1)
         return moved - rest
 
+    def matte(self, output: Float[Tensor, "b k s s"]) -> Float[Tensor, "b 1 g g"]:
+        """Logit of how surely each cell of the photo is the person's, who moves, and not what is behind."""
+        return self.codec.unpack(output[:, -(self.codec.config.pack**2) :].float())
+
     def _held(self, output: Tensor, given: Tensor) -> Tensor:
         """What head and torso do, and what is not the sum of the face's actions."""
         still, _, posing, free, _ = self._kinds(output)
+        resting = given[:, :1].clone()
+        resting[..., :-3] = 0.0
+        given = torch.cat([resting, given], dim=1)
         pose = given[..., FACE_ACTIONS:-3]
         terms = torch.cat([torch.ones_like(given[..., :1]), pose, self.functions(given)], -1)
         held = torch.bmm(terms, torch.cat([still, posing, free], 1))
-        return held.reshape(*given.shape[:2], self.channels, *output.shape[-2:])
+        held = held.reshape(*given.shape[:2], self.channels, *output.shape[-2:])
+        rest, cells = self.codec.cells(held).split([1, given.shape[1] - 1], dim=1)
+        flow = (cells[:, :, :2] - rest[:, :, :2]).flatten(0, 1)  # a photo at rest stays as it is
+        cells = torch.cat([settle(flow), cells[:, :, 2:].flatten(0, 1)], dim=1)
+        return self.codec.pack(cells).view_as(held[:, 1:])
 
     def _kinds(self, output: Tensor) -> tuple[Tensor, ...]:
         """The basis latents, flat: of no condition, of face actions, of the pose, of learned functions; scales."""
+        output = output[:, : -(self.codec.config.pack**2)]
         batch, _, side, _ = output.shape
         free = self.functions[-1].out_features
         pose = UNITS.numel() - FACE_ACTIONS
@@ -135,13 +150,15 @@ class MotionBasis(nn.Module):
         held = self._held(output, given)
         _, acting, _, _, scales = self._kinds(output)
         acted = torch.bmm(actions, acting).reshape(held.shape)
-        mean = self._follow(held, acted, marks, actions)
+        mean = self._follow(held, acted, marks, actions, self.matte(output))
         log_scale = torch.bmm(scale_terms(given), scales).reshape(held.shape)
         return Expectation(mean=mean, scale=log_scale.clamp(*LOG_SCALE).exp())
 
-    def _follow(self, held: Tensor, acted: Tensor, marks: Tensor, actions: Tensor) -> Tensor:
-        """What the face does, carried along by what head and torso do."""
-        batch = held.shape[0]
+    def _follow(
+        self, held: Tensor, acted: Tensor, marks: Tensor, actions: Tensor, matte: Tensor
+    ) -> Tensor:
+        """What the face does, carried along by what head and torso do; what is behind them stays."""
+        batch, count = held.shape[:2]
         held, acted = (
             self.codec.unpack(rearrange(z, "b f c h w -> (b f) c h w")) for z in (held, acted)
         )
@@ -149,6 +166,7 @@ class MotionBasis(nn.Module):
         flow, seen = usual.split([2, 1], dim=1)
         acted = acted + F.pad(torch.cat([flow / FLOW_SCALE, seen], 1), (0, 0, 0, 0, 0, 3))
         whole = held + warp(acted, held[:, :2] * FLOW_SCALE)
+        whole = stand_before(whole, matte.repeat_interleave(count, 0))
         return rearrange(self.codec.pack(whole), "(b f) c h w -> b f c h w", b=batch)
 
 
@@ -157,6 +175,30 @@ def scale_terms(given: Float[Tensor, "b f 67"]) -> Float[Tensor, "b f 7"]:
     parts = (given[..., :FACE_ACTIONS], given[..., HEAD], given[..., BODY])
     sizes = [z.abs().mean(-1, keepdim=True) for z in parts]
     return torch.cat([torch.ones_like(given[..., :1]), given[..., -3:], *sizes], dim=-1)
+
+
+def settle(flow: Float[Tensor, "n 2 g g"]) -> Float[Tensor, "n 2 g g"]:
+    """Backward flow F of a frame's cells, in latent units, from the photo's own B: F(p) = B(p + F(p)).
+
+    How far a part of a turning head goes belongs to the part, not to the place that it comes to: noses stand out
+    wherever they are.  Found by repetition, as the field is smooth.
+    """
+    found = flow
+    for _ in range(SETTLED):
+        found = warp(flow, found * FLOW_SCALE)
+    return found
+
+
+def stand_before(
+    cells: Float[Tensor, "n 6 g g"], matte: Float[Tensor, "n 1 g g"]
+) -> Float[Tensor, "n 6 g g"]:
+    """Cells in which only the person moves: the wall stays, and what of it the person stood before is hidden.
+
+    `matte`: of the photo, logits; a frame's person is where the flow fetches one.
+    """
+    person = warp(matte, cells[:, :2] * FLOW_SCALE).sigmoid()
+    left = (matte.sigmoid() - person).relu()
+    return torch.cat([cells[:, :2] * person, cells[:, 2:3] - HIDES * left, cells[:, 3:]], dim=1)
 
 
 class FacePlaces(nn.Module):
@@ -193,6 +235,7 @@ def start_basis(layer: nn.Conv2d, codec: RelativeCodec) -> None:
     cells = torch.zeros(1, 6, codec.config.pack, codec.config.pack)
     cells[:, 2] = torch.tensor(1.0 - VISIBILITY_RANGE).logit() / VISIBILITY_SCALE
     layer.bias[: codec.channels] = codec.pack(cells).flatten()
+    layer.bias[-(codec.config.pack**2) :] = START_MATTE
 
 
 def standardise(
@@ -200,44 +243,3 @@ def standardise(
 ) -> Float[Tensor, "b f c s s"]:
     """What the expectation leaves over, in units of its scale; rare large values are cut."""
     return ((latents - expected.mean) / expected.scale).clamp(-CUT, CUT)
-
-
-def prior_loss(
-    expected: Expectation,
-    target: Float[Tensor, "b f c s s"],
-    importance: Float[Tensor, "b f 1 g g"],
-    codec: RelativeCodec,
-) -> dict[str, Tensor]:
-    """L1-like on flow and colour, class-balanced cross-entropy on visibility, likelihood of the scale.
-
-    Hidden cells count little for flow (nothing of the photo is fetched there) and much for colour.  A frame's error
-    counts against the size of its own motion: else turning heads drown the lips.
-    """
-    mean, wanted = (
-        codec.unpack(z.flatten(0, 1)).split([2, 1, 3], dim=1) for z in (expected.mean, target)
-    )
-    size = wanted[0].abs().mean((1, 2, 3), keepdim=True)
-    weight = importance.flatten(0, 1) / (STILLNESS + size)
-    weight = weight / weight.mean()
-    logit, wanted_logit = (z[1] * VISIBILITY_SCALE for z in (mean, wanted))
-    seen = wanted_logit.sigmoid()
-    hidden = 1.0 - seen
-    flow_weight = weight * (0.2 + 0.8 * seen)
-    flow = _smooth_l1(mean[0] - wanted[0])
-    colour = _smooth_l1(mean[2] - wanted[2])
-    colour_weight = weight * (1.0 + 4.0 * hidden)
-    entropy = F.binary_cross_entropy_with_logits(logit, seen, reduction="none")
-    floor = F.binary_cross_entropy_with_logits(wanted_logit, seen, reduction="none")
-    balance = weight * (1.0 + (HIDDEN_WEIGHT - 1.0) * hidden)
-    deviation = (target - expected.mean.detach()).abs()
-    return {
-        "flow": 3.0 * (flow * flow_weight).mean() / flow_weight.mean(),
-        "visibility": 0.5 * ((entropy - floor) * balance).mean(),
-        "colour": 0.5 * (colour * colour_weight).mean() / colour_weight.mean(),
-        "scale": 0.05 * (deviation / expected.scale + expected.scale.log()).mean(),
-    }
-
-
-def _smooth_l1(error: Tensor) -> Tensor:
-    """Charbonnier: linear beyond a fiftieth of a latent unit (flow: a fifth of a pixel)."""
-    return (error.square() + 0.02**2).sqrt() - 0.02

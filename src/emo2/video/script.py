@@ -13,6 +13,7 @@ from torch import Tensor
 from emo2.guidance import fit_camera
 from emo2.reel import Reel
 from emo2.signals import GuidanceMaps, Motion, Portrait, SpeechFeatures
+from emo2.video.conditions import FrameConditions
 from emo2.video.layer_motion import BLOCK as ARMS_BLOCK
 from emo2.video.layer_motion import ArmPoses, anchored
 from emo2.video.layer_motion import reach as arms_reach
@@ -23,7 +24,7 @@ DrawMaps = Callable[[int, int, Tensor, int], GuidanceMaps]
 pixels, as floats), at `size` pixels a side.  Drawn when a clip is made, so that memory does not grow."""
 
 
-HEAD_REACH, BODY_REACH = 0.12, 0.03
+HEAD_REACH, BODY_REACH = 0.15, 0.04
 """Turns of the head and of the torso, in radians, up to which the moved photo is sure to look right (by eye)."""
 
 
@@ -115,16 +116,18 @@ class Script:
         return torch.randn(shape, generator=generator)
 
     def guidance(
-        self, view: View, size: int, first: int, stop: int
-    ) -> tuple[Tensor, Tensor] | None:
+        self, view: View, size: int, first: int, stop: int, device: torch.device
+    ) -> FrameConditions:
         """Maps (1 f 7 size size) in a view and the hands' confidence (1 f 2) of some frames, if there are any."""
-        if self.maps is None:
-            return None
+        if self.maps is None or not size:
+            return FrameConditions()
         box = (view.left, view.top, view.left + view.side, view.top + view.side)
         drawn = self.maps(first, stop, torch.tensor(box, dtype=torch.float32), size)
         region = drawn.face_region.expand(stop - first, -1, -1, -1)
         maps = torch.cat([drawn.hand_surface, drawn.key_points, region], dim=1)
-        return maps[None], drawn.confidence[None]
+        return FrameConditions(
+            maps=maps[None].to(device), confidence=drawn.confidence[None].to(device)
+        )
 
 
 def quantise(frames: Float[Tensor, "n 3 h w"]) -> Tensor:

@@ -19,7 +19,7 @@ from emo2.nn import quick, speed_code, zeroed
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
 from emo2.video.codec import RelativeCodec
-from emo2.video.conditions import Features, FrameConditions, audio_tokens
+from emo2.video.conditions import Features, FrameConditions, audio_tokens, maps_side
 from emo2.video.detail_layers import CarriedWindow, carried, look_at_windows
 from emo2.video.detail_loss import detail_losses
 from emo2.video.details import Details
@@ -35,21 +35,22 @@ from emo2.video.examples import (
     known_of,
 )
 from emo2.video.lips_together import lips_together
-from emo2.video.look import Look, Seen, ViewLook
+from emo2.video.look import Look, Seen, ViewLook, as_the_face_says
+from emo2.video.own_actions import OwnActions, against, reading_loss
 from emo2.video.painter import Painter, half_true, losses_on_squares, prepare
 from emo2.video.prior import (
     Expectation,
     FacePlaces,
     MotionBasis,
-    prior_loss,
     standardise,
     start_basis,
 )
+from emo2.video.prior_loss import prior_losses
 from emo2.video.script import DrawMaps, Script, dequantise
 from emo2.video.unet import UNet
-from emo2.video.views import View, as_frames, choose_views, face_marks
+from emo2.video.views import as_frames, choose_views, face_marks
 
-PARTS = ("basis", "painter", "details", "denoiser")
+PARTS = ("own", "basis", "painter", "details", "denoiser")
 """What can be trained alone."""
 PURE_NOISE = 0.5
 """Share of the denoiser's training examples at the last time, where it has to say the mean of the residual: what one
@@ -73,6 +74,7 @@ class VideoStage(nn.Module):
         self.reference = UNet(config.reference)
         self.basis = MotionBasis(config)
         self.places = FacePlaces(config)
+        self.own = OwnActions()
         self.denoiser = UNet(config.denoiser)
         self.painter = Painter(config)
         self.details = Details(config.details) if config.details else None
@@ -87,6 +89,7 @@ class VideoStage(nn.Module):
             raise ValueError(f"parts to train are {', '.join(PARTS)}; got {parts}")
         self.parts = parts
         owners = {
+            "own": (self.own,),
             "basis": (self.reference, self.basis, self.places),
             "painter": (self.painter,),
             "details": () if self.details is None else (self.details,),
@@ -114,7 +117,8 @@ class VideoStage(nn.Module):
         )
         inputs = torch.cat([images, planes[:, None].expand(-1, count, -1, -1, -1)], dim=2)
         output, features = self.reference(inputs, torch.zeros(batch, device=images.device))
-        return Seen(features=features, output=output[:, 0] + self.places(marks))
+        output = output[:, 0] + self.places(marks)
+        return Seen(features=features, output=output, own=self.own(images[:, 0], marks))
 
     def look(self, portrait: Portrait) -> Look:
         """The portrait's views and what the reference network says of them; once per film."""
@@ -127,7 +131,7 @@ class VideoStage(nn.Module):
             marks = view.place(face_marks(portrait))[None].to(device)
             seen = self.see(image[None], torch.tensor([view.kind], device=device), marks)
             features = tuple(f[:, 0] for f in seen.features)
-            appearance = Appearance(features=features, output=seen.output)
+            appearance = Appearance(features=features, output=seen.output, own=seen.own)
             windows = ()
             if self.details is not None and view.kind == FACE_VIEW:
                 windows = look_at_windows(self.details, image, marks, view, teeth)
@@ -136,7 +140,7 @@ class VideoStage(nn.Module):
                     view=view, image=image, marks=marks, appearance=appearance, windows=windows
                 )
             )
-        return Look.of(portrait, tuple(looks))
+        return Look.of(portrait, as_the_face_says(looks))
 
     def loss(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
         """Every term of the parts that are being trained, by name, and their sum as `loss`."""
@@ -145,18 +149,23 @@ class VideoStage(nn.Module):
 
     def losses(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms alone."""
+        terms: dict[str, Tensor] = {}
+        if "own" in self.parts:
+            terms["own"] = reading_loss(self.own, batch)
+        if set(self.parts) == {"own"}:
+            return terms
         known = draw_known(
             len(batch.view), generator, withheld=WITHHELD if self._denoises(batch) else 0.2
         )
         known = known.to(batch.view.device) & batch.known_groups()
         with torch.set_grad_enabled("basis" in self.parts and torch.is_grad_enabled()):
             seen = self.see(batch.reference[:, None], batch.view, batch.marks)
-        terms: dict[str, Tensor] = {}
-        if set(self.parts) - {"details"}:
+        if set(self.parts) - {"own", "details"}:
             terms |= self._frame_losses(batch, seen, known, generator)
         if "details" in self.parts and self.details is not None:
             with torch.no_grad():
-                still = self.basis(seen.output, batch.marks, batch.conditions)
+                asked = against(batch.conditions, seen.own, batch.view)
+                still = self.basis(seen.output, batch.marks, asked)
             eyes = float(torch.rand(1, generator=generator)) < EYES
             field = self.codec.field(still.mean)
             terms |= detail_losses(self.details, batch, field, eyes=eyes)
@@ -167,7 +176,8 @@ class VideoStage(nn.Module):
     ) -> dict[str, Tensor]:
         """What is learned from a frame's expectation: basis, painter, denoiser."""
         with torch.set_grad_enabled("basis" in self.parts and torch.is_grad_enabled()):
-            expected = self.basis(seen.output, batch.marks, batch.conditions, known)
+            asked = against(batch.conditions, seen.own, batch.view)
+            expected = self.basis(seen.output, batch.marks, asked, known)
         terms: dict[str, Tensor] = {}
         if "painter" in self.parts:
             terms |= self._painter_losses(batch, expected, generator)
@@ -175,7 +185,7 @@ class VideoStage(nn.Module):
             return terms
         latents = self.codec.encode(batch.frames, batch.reference, batch.flow, batch.visibility)
         if "basis" in self.parts:
-            terms |= prior_loss(expected, latents, batch.importance, self.codec)
+            terms |= prior_losses(self.basis, seen.output, expected, latents, batch)
         if self._denoises(batch):
             terms["denoiser"] = self._denoiser_loss(
                 batch, seen, expected, latents, known, generator
@@ -309,7 +319,7 @@ class VideoStage(nn.Module):
             before = state.get(f"motion_frames_{index}")
             latents = self._sample_view(seen, script, first, stop, index, before)
             field = self.codec.field(latents)
-            conditions = script.conditions(first, stop).to(latents)
+            conditions = seen.conditions(script, first, stop)
             kind = torch.tensor([seen.view.kind], device=latents.device)
             fields.append(field)
             hints = self.hints(conditions, kind).flatten(0, 1)
@@ -330,12 +340,14 @@ class VideoStage(nn.Module):
         self, seen: ViewLook, script: Script, first: int, stop: int
     ) -> list[CarriedWindow]:
         """Mouth and eyes of one clip, and how the head carries them."""
-        output = seen.appearance.output
-        if not seen.windows or output is None:
+        output, own = seen.appearance.output, seen.appearance.own
+        if not seen.windows or output is None or own is None:
             return []
-        conditions = script.conditions(first, stop).to(seen.image.device)
-        rest = self.codec.field(self.basis(output, seen.marks, at_rest(conditions)).mean)
-        carry = self.basis.carry(output, conditions)[0]
+        conditions = seen.conditions(script, first, stop)
+        kind = torch.tensor([seen.view.kind], device=seen.image.device)
+        asked = against(conditions, own, kind)
+        rest = self.codec.field(self.basis(output, seen.marks, at_rest(asked)).mean)
+        carry = self.basis.carry(output, asked)[0]
         return carried(seen.view, seen.windows, rest, conditions[..., :FACE_ACTIONS], carry)
 
     def _sample_view(
@@ -351,17 +363,19 @@ class VideoStage(nn.Module):
         device = seen.image.device
         margin = self.config.denoiser.audio_window
         low, high = max(first - margin, 0), min(stop + margin, len(script.motion))
-        conditions = script.conditions(low, high).to(device)
+        conditions = seen.conditions(script, low, high)
         kind = torch.tensor([seen.view.kind], device=device)
         inside = slice(first - low, stop - low)
-        output = seen.appearance.output
+        output, own = seen.appearance.output, seen.appearance.own
         assert output is not None
-        expected = self.basis(output, seen.marks, conditions[:, inside])
+        assert own is not None
+        expected = self.basis(output, seen.marks, against(conditions[:, inside], own, kind))
         if not script.steps:
             return expected.mean
         audio = script.audio(low, high).to(device)
         given = self.frame_conditions(conditions, kind, audio=audio)
-        guidance = self._guidance(seen.view, script, first, stop, device)
+        size = maps_side(self.config)
+        guidance = script.guidance(seen.view, size, first, stop, device)
         frames = given.part(inside, guidance)
         motion = self._see_motion_frames(seen, before)
         clip = first // self.config.clip_frames
@@ -373,18 +387,6 @@ class VideoStage(nn.Module):
 
         residual = final(sample(denoise, noise, self.process, steps=script.steps))
         return expected.mean + residual * expected.scale
-
-    def _guidance(
-        self, view: View, script: Script, first: int, stop: int, device: torch.device
-    ) -> FrameConditions:
-        config = self.config.denoiser
-        if not config.guidance_channels:
-            return FrameConditions()
-        size = self.codec.side * 2 ** (len(config.guidance_widths) - 1)
-        drawn = script.guidance(view, size, first, stop)
-        if drawn is None:
-            return FrameConditions()
-        return FrameConditions(maps=drawn[0].to(device), confidence=drawn[1].to(device))
 
     def _see_motion_frames(self, seen: ViewLook, before: Tensor | None) -> Features:
         """Features of the last frames of the clip before; a film begins with zeros (EMO §3.2)."""

@@ -173,10 +173,10 @@ class Composer:
         return whole
 
     def warp(self, flow: Float32[np.ndarray, "h w 2"]) -> Float32[np.ndarray, "h w 3"]:
-        """The photo fetched from where the flow points."""
+        """The photo fetched from where the flow points; cubic, as linear would soften whatever moves."""
         places = self.places + flow
         x, y = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
-        return cv2.remap(self.photo, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.remap(self.photo, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
     def paint(
         self,

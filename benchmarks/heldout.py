@@ -1,0 +1,148 @@
+"""Stage 2's expectation against the truth, on rendered people that nothing was trained on.
+
+    emo2 studio held/face --view face --people 32 --held-out --assets FOLDER     (the same with --view body)
+    python benchmarks/heldout.py held/face held/body [--preset FOLDER]
+
+One row a set.  Flow: end-point error where the photo shows what the frame must, in pixels of a view of 256, with all
+conditions known and nothing sampled, as a share of the error of a still photo; over everything, without arms and
+what they hide (layers move those), over the person without arms.  Pictures: the view as a film composes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor
+
+from emo2 import pipeline
+from emo2.data.shards import FIRST_ARM, list_shards
+from emo2.metrics.flow import psnr, ssim
+from emo2.video import VideoStage
+from emo2.video.examples import BODY_VIEW, FACE_VIEW, marks_of
+from emo2.video.own_actions import against
+from emo2.video.painter import prepare
+from emo2.video.views import Composer, View, as_frames
+
+VIEW = 256
+
+
+def main() -> None:
+    """Read, expect, measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sets", type=Path, nargs="+")
+    parser.add_argument("--preset", default="compact")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    stage = pipeline.load(args.preset).video
+    assert isinstance(stage, VideoStage)
+    print(
+        "set, people, [flow error, still, ratio] of all, no arms, person; of turns under .03, to .2, above"
+    )
+    print("PSNR photo, made; SSIM photo, made; sharpness of the made person against the true one")
+    for folder in args.sets:
+        table: dict[str, list[float]] = defaultdict(list)
+        count = 0
+        for person in people(folder):
+            measure(stage, person, table)
+            count += 1
+        report(f"{folder.name}, {count} people", table)
+
+
+def people(folder: Path) -> Iterator[dict[str, Tensor]]:
+    """Every person of a folder's shards with all labels."""
+    for path in list_shards([folder]):
+        with safe_open(path, framework="pt") as shard:
+            body = "body" in (shard.metadata() or {}).get("view", "")
+            names = [name for name in shard.keys() if name != "samples"]  # noqa: SIM118
+            for who in range(len(shard.get_slice("frames")[:])):
+                found = {name: shard.get_slice(name)[who] for name in names}
+                yield found | {"view": torch.tensor([BODY_VIEW if body else FACE_VIEW])}
+
+
+@torch.inference_mode()
+def measure(stage: VideoStage, person: dict[str, Tensor], table: dict[str, list[float]]) -> None:
+    """Add one person's figures to the table."""
+    reference = _image(person["reference"])[None]
+    pose = [person[name] - person[f"reference_{name}"] for name in ("head", "body")]
+    conditions = torch.cat([person["actions"].float(), *pose], dim=-1)[None]
+    marks = marks_of(person["face_points"][0].float())[None]
+    seen = stage.see(reference[:, None], person["view"], marks)
+    asked = against(conditions, seen.own, person["view"])
+    field = stage.codec.field(stage.basis(seen.output, marks, asked).mean)
+    flow = person["flow"].float()
+    error = (field.flow[0] - flow).norm(dim=1) * VIEW
+    still = flow.norm(dim=1) * VIEW
+    visible = person["visibility"].float() > 127
+    here, arms = _places(person["parts"], flow.shape[-1])
+    for name, where in (
+        ("all", visible), ("no arms", visible & ~arms), ("person", visible & ~arms & here)
+    ):  # fmt: skip
+        table[name].append(float(error[where].mean()))
+        table[f"{name} still"].append(float(still[where].mean()))
+    turned = pose[0][:, :3].norm(dim=-1) + pose[1][:, :3].norm(dim=-1)
+    for number, where in enumerate(visible & ~arms & here):
+        if where.any():
+            name = "small" if turned[number] < 0.03 else "middle" if turned[number] < 0.2 else "far"
+            table[name].append(float(error[number][where].mean()))
+            table[f"{name} still"].append(float(still[number][where].mean()))
+    painted = stage.painter(
+        prepare(field, reference), stage.hints(conditions, person["view"]).flatten(0, 1)
+    )
+    composer = Composer(
+        reference[0], [View(kind=float(person["view"]), left=0, top=0, side=reference.shape[-1])]
+    )
+    for number, true in enumerate(_image(person["frames"])):
+        picture = composer.warp(composer.flow([field.flow[0, number]]))
+        composer.paint(picture, 0, painted.paint[number], painted.alpha[number])
+        frame = as_frames([picture])[0]
+        for name, shown in (("", frame), (" photo", reference[0])):
+            pair = (shown + 1.0) / 2.0, (true + 1.0) / 2.0
+            table[f"psnr{name}"].append(psnr(*pair))
+            table[f"ssim{name}"].append(ssim(*pair))
+        on = F.interpolate(here[number][None, None].float(), true.shape[-2:])[0, 0] > 0
+        table["sharp"].append(_edges(frame, on) / max(_edges(true, on), 1e-6))
+
+
+def _places(parts: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+    """Cells of the frames that hold the person, and those with arms of it or of the photo; f g g each."""
+    step = parts.shape[-1] // grid
+    person = F.max_pool2d((parts[:, None] > 0).float(), step)[1:, 0] > 0
+    arms = F.max_pool2d((parts[:, None] >= FIRST_ARM).float(), step)
+    near = F.max_pool2d(torch.maximum(arms[1:], arms[:1]), 3, 1, 1)
+    return person, near[:, 0] > 0
+
+
+def _edges(image: Tensor, where: Tensor) -> float:
+    """Mean size of the Laplacian of the grey picture."""
+    grey = image.mean(0)[None, None]
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    return float(F.conv2d(grey, kernel, padding=1)[0, 0].abs()[where].mean())
+
+
+def _image(values: Tensor) -> Tensor:
+    return values.float() / 127.5 - 1.0
+
+
+def report(title: str, table: dict[str, list[float]]) -> None:
+    """One set's lines."""
+    mean = {name: float(np.mean(values)) for name, values in table.items()}
+    print(title)
+    for name in ("all", "no arms", "person", "small", "middle", "far"):
+        if name in mean:
+            error, still = mean[name], mean[f"{name} still"]
+            print(f"  {name:8s} {error:6.2f} {still:6.2f} {error / max(still, 1e-9):5.2f}")
+    print(
+        f"  PSNR {mean['psnr photo']:.1f} {mean['psnr']:.1f}  SSIM {mean['ssim photo']:.3f} "
+        f"{mean['ssim']:.3f}  sharpness {mean['sharp']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

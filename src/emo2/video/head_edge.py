@@ -1,0 +1,155 @@
+"""The moving head's edge: what belongs to it goes whole, and what it has left is told (ours).
+
+A field of flow on a grid fades from the head's to none over some cells.  Across them hair would be smeared, and beside
+the head the field still points at the old one.  The flow of what is surely visible head is therefore carried over the
+edge, and the photo's own matte, read there, says which pixels are the head's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+
+PIXELS = 80.0
+"""Height of a face, in pixels, when the head's flow is carried."""
+NEAR = 0.08
+"""How far, in face heights, that flow is taken from."""
+INNER = 5
+"""How many of those pixels the head is narrowed by: a soft edge of the old head is no head."""
+LEAST = 1e-4
+"""Share of surely visible head around a place from which its flow counts there."""
+UNCOVERED = (0.55, 0.9)
+"""Visibility below which a place is surely one that the photo hides, and above which it surely is not."""
+RIM = 0.1
+"""How far into the head, in face heights, its edge reaches; mouths lie deeper."""
+CHIN = 0.15
+"""Over which height what lies still begins to be taken for what a head has left behind, in face heights."""
+RESTS = 0.004
+"""Flow, in face heights, up to which a head rests."""
+AROUND = (1.6, 1.3)
+"""How far from the middle of the face the head may reach, across and up, in face heights."""
+
+Box = tuple[slice, slice]
+"""Rows and columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """What a frame's head does at its edge; all within a box of the picture."""
+
+    box: Box
+    bare: Float32[np.ndarray, "y x 1"]
+    """1 where what is behind the head shows, which the photo hides."""
+    own: Float32[np.ndarray, "y x 1"]
+    """1 where the photo's own pixels are the head's, whatever else is painted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadEdge:
+    """The edge of one photo's head."""
+
+    person: Float32[np.ndarray, "h w"]
+    """Matte of the photo, with a narrow soft edge."""
+    rim: Float32[np.ndarray, "h w"]
+    """1 on the matte's edge and outside of it, 0 well inside."""
+    above: Float32[np.ndarray, "h w"]
+    """1 above the chin."""
+    box: Box
+    rest: Float32[np.ndarray, "y x 2"]
+    """Where each pixel of the box is."""
+    tall: float
+    """Height of the face, pixels."""
+
+    @staticmethod
+    def build(
+        person: Float32[np.ndarray, "h w"],
+        face: tuple[float, float, float, float],
+        rows: int,
+    ) -> HeadEdge:
+        """`person`: the soft matte; `face`: its box, in pixels; from the row `rows` on nothing is done."""
+        x0, y0, x1, y1 = face
+        tall = max(y1 - y0, 1.0)
+        height, width = person.shape
+        side = 2 * max(round(RIM * tall / 2), 1) + 1
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        inside = cv2.erode(person, kernel)
+        rim = 1.0 - cv2.GaussianBlur(inside, (0, 0), RIM * tall / 4) * inside
+        middle = (x0 + x1) / 2
+        box = (
+            slice(max(round((y0 + y1) / 2 - AROUND[1] * tall), 0), rows),
+            slice(max(round(middle - AROUND[0] * tall), 0), round(middle + AROUND[0] * tall)),
+        )
+        ys, xs = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+        above = np.clip((y1 - ys) / (CHIN * tall), 0.0, 1.0)
+        return HeadEdge(
+            person=person,
+            rim=rim.astype(np.float32),
+            above=np.broadcast_to(above[:, None], (height, width)),
+            box=box,
+            rest=np.stack(np.meshgrid(xs[box[1]], ys[box[0]]), axis=-1),
+            tall=tall,
+        )
+
+    def follow(
+        self, flow: Float32[np.ndarray, "h w 2"], visible: Float32[np.ndarray, "h w"]
+    ) -> Edge | None:
+        """Let the edge go with the head, in place; None where the head rests.
+
+        `visible`: 0 where the photo does not show what the frame must.
+        """
+        given = flow[self.box]
+        if not given.size or np.abs(given).max() < RESTS * self.tall:
+            return None
+        shown = 1.0 - uncovered(visible[self.box])
+        carried = self._carry(given, shown)
+        places = self.rest + carried
+        head = moved(self.person, places)
+        own = head * moved(self.rim, places) * self.above[self.box]
+        bare = np.maximum(1.0 - shown, self._left_behind(given, carried)) * (1.0 - head)
+        given += own[..., None] * (carried - given)
+        return Edge(box=self.box, bare=bare[..., None], own=own[..., None])
+
+    def _carry(
+        self, flow: Float32[np.ndarray, "y x 2"], shown: Float32[np.ndarray, "y x"]
+    ) -> Float32[np.ndarray, "y x 2"]:
+        """The flow of surely visible head, continued to where there is none."""
+        height, width = shown.shape
+        scale = min(PIXELS / self.tall, 1.0)
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+
+        def small(values: np.ndarray) -> np.ndarray:
+            return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+
+        head = small(moved(self.person, self.rest + flow) * shown)
+        surely = cv2.erode(head, np.ones((INNER, INNER), np.uint8)) ** 4
+        near = small(flow)
+        reach = NEAR * self.tall * scale
+        total = cv2.GaussianBlur(surely, (0, 0), reach) + LEAST
+        whole = cv2.GaussianBlur(near * surely[..., None], (0, 0), reach) + LEAST * near
+        change = (1.0 - surely)[..., None] * (whole / total[..., None] - near)
+        return flow + cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    def _left_behind(
+        self, flow: Float32[np.ndarray, "y x 2"], carried: Float32[np.ndarray, "y x 2"]
+    ) -> Float32[np.ndarray, "y x"]:
+        """1 where something of the photo's head lies still while the head beside it goes; not below the chin."""
+        own, near = (cv2.magnitude(*cv2.split(z)) for z in (flow, carried))
+        still = np.clip(2.0 - 4.0 * own / np.maximum(near, 1e-3), 0.0, 1.0)
+        return still * self.person[self.box] * self.above[self.box]
+
+
+def moved(
+    matte: Float32[np.ndarray, "h w"], places: Float32[np.ndarray, "y x 2"]
+) -> Float32[np.ndarray, "y x"]:
+    """A matte read at places, its border repeated."""
+    x, y = (np.ascontiguousarray(places[..., k]) for k in (0, 1))
+    return cv2.remap(matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def uncovered(visible: Float32[np.ndarray, "y x"]) -> Float32[np.ndarray, "y x"]:
+    """1 where a frame shows what the photo hides, by how visible a network says it is there."""
+    low, high = UNCOVERED
+    return np.clip((high - visible) / (high - low), 0.0, 1.0)
