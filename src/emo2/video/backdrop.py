@@ -27,6 +27,8 @@ HEAD_PIXELS = 80.0
 SKULL_MIDDLE, SKULL_SIDES, SKULL_HEIGHT = 0.12, 0.08, 0.84
 """The ellipse that is surely head and hair: its middle below the brows, what it adds to the face's sides, half its
 height; in face heights (brow to chin)."""
+SURE = 0.88
+"""How much smaller what is surely head."""
 HAIR = 2.0
 """How much larger hair may be than that ellipse."""
 SHOULDERS = 0.45
@@ -136,7 +138,8 @@ def head_mask(
     trimap[shoulder:, max(round(middle * scale) - wide, 0) : round(middle * scale) + wide] = (
         cv2.GC_PR_FGD
     )
-    ellipse(cv2.GC_FGD, 1.0)
+    ellipse(cv2.GC_PR_FGD, 1.0)
+    ellipse(cv2.GC_FGD, SURE)
     models = np.zeros((2, 1, 65), np.float64)
     whole = (0, 0, small.shape[1], small.shape[0])
     mask = trimap.copy()
