@@ -29,7 +29,6 @@ from emo2.nn import quick
 from emo2.video import VideoStage
 from emo2.video.conditions import FrameConditions
 from emo2.video.examples import Examples, cell_weight
-from emo2.video.own_actions import against
 from emo2.video.prior import Expectation, standardise
 
 KNOWN = {
@@ -87,8 +86,7 @@ def measure(
     with quick(torch.device("cpu")):
         seen = stage.see(take.reference[:, None], take.view, take.marks)
         motion = stage.see(take.frames[:, :before], take.view, take.marks).features
-    asked = against(take.conditions, seen.own, take.view)
-    whole = stage.basis(seen.output.float(), take.marks, asked, told)
+    whole = stage.basis(seen.output.float(), take.marks, stage.asked(take), told)
     expected = Expectation(mean=whole.mean[:, after], scale=whole.scale[:, after])
     latents = stage.codec.encode(take.frames, take.reference, take.flow, take.visibility)
     given = stage.frame_conditions(take.conditions, take.view, told, audio=take.audio)

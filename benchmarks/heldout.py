@@ -22,12 +22,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from emo2 import pipeline
-from emo2.data.shards import FIRST_ARM, list_shards
+from emo2.data.shards import list_shards, near_arms
 from emo2.metrics.flow import psnr, ssim
 from emo2.video import VideoStage
 from emo2.video.examples import BODY_VIEW, FACE_VIEW, marks_of
 from emo2.video.own_actions import against
 from emo2.video.painter import prepare
+from emo2.video.script import dequantise
 from emo2.video.views import Composer, View, as_frames
 
 VIEW = 256
@@ -69,12 +70,12 @@ def people(folder: Path) -> Iterator[dict[str, Tensor]]:
 @torch.inference_mode()
 def measure(stage: VideoStage, person: dict[str, Tensor], table: dict[str, list[float]]) -> None:
     """Add one person's figures to the table."""
-    reference = _image(person["reference"])[None]
+    reference = dequantise(person["reference"])[None]
     pose = [person[name] - person[f"reference_{name}"] for name in ("head", "body")]
     conditions = torch.cat([person["actions"].float(), *pose], dim=-1)[None]
     marks = marks_of(person["face_points"][0].float())[None]
     seen = stage.see(reference[:, None], person["view"], marks)
-    asked = against(conditions, seen.own, person["view"])
+    asked = against(conditions, stage.own(reference, marks), person["view"])
     field = stage.codec.field(stage.basis(seen.output, marks, asked).mean)
     flow = person["flow"].float()
     error = (field.flow[0] - flow).norm(dim=1) * VIEW
@@ -98,7 +99,7 @@ def measure(stage: VideoStage, person: dict[str, Tensor], table: dict[str, list[
     composer = Composer(
         reference[0], [View(kind=float(person["view"]), left=0, top=0, side=reference.shape[-1])]
     )
-    for number, true in enumerate(_image(person["frames"])):
+    for number, true in enumerate(dequantise(person["frames"])):
         picture = composer.warp(composer.flow([field.flow[0, number]]))
         composer.paint(picture, 0, painted.paint[number], painted.alpha[number])
         frame = as_frames([picture])[0]
@@ -114,9 +115,7 @@ def _places(parts: Tensor, grid: int) -> tuple[Tensor, Tensor]:
     """Cells of the frames that hold the person, and those with arms of it or of the photo; f g g each."""
     step = parts.shape[-1] // grid
     person = F.max_pool2d((parts[:, None] > 0).float(), step)[1:, 0] > 0
-    arms = F.max_pool2d((parts[:, None] >= FIRST_ARM).float(), step)
-    near = F.max_pool2d(torch.maximum(arms[1:], arms[:1]), 3, 1, 1)
-    return person, near[:, 0] > 0
+    return person, near_arms(parts, grid)[:, 0] > 0
 
 
 def _edges(image: Tensor, where: Tensor) -> float:
@@ -124,10 +123,6 @@ def _edges(image: Tensor, where: Tensor) -> float:
     grey = image.mean(0)[None, None]
     kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
     return float(F.conv2d(grey, kernel, padding=1)[0, 0].abs()[where].mean())
-
-
-def _image(values: Tensor) -> Tensor:
-    return values.float() / 127.5 - 1.0
 
 
 def report(title: str, table: dict[str, list[float]]) -> None:

@@ -284,15 +284,19 @@ def importance(points: Float[Tensor, "f 68 2"], grid: int) -> Float[Tensor, "f 1
     return 1.0 + (IMPORTANCE - 1.0) * weight[:, None]
 
 
+def near_arms(parts: UInt8[Tensor, "g y x"], grid: int) -> Float[Tensor, "f 1 s s"]:
+    """1 where a frame, or the reference with which `parts` begins, has arms, and one cell around them."""
+    is_arm = (parts[:, None] >= FIRST_ARM) & (parts[:, None] < IGNORED)
+    arms = F.max_pool2d(is_arm.float(), parts.shape[-1] // grid)
+    return F.max_pool2d(torch.maximum(arms[1:], arms[:1]), 3, 1, 1)
+
+
 def arms_weight(parts: UInt8[Tensor, "g y x"], rows: dict[str, Tensor]) -> Float[Tensor, "f 1 s s"]:
     """Next to nothing for arms and what they hide: layers move those, the body's field should let them ride along.
 
     `parts` begins with the reference's.
     """
-    step = parts.shape[-1] // rows["flow"].shape[-1]
-    is_arm = (parts[:, None] >= FIRST_ARM) & (parts[:, None] < IGNORED)
-    arms = F.max_pool2d(is_arm.float(), step)
-    near = F.max_pool2d(torch.maximum(arms[1:], arms[:1]), 3, 1, 1)
+    near = near_arms(parts, rows["flow"].shape[-1])
     seen = (rows["visibility"][:, None] > 127).float()
     return 1.0 - near * (1.0 - 0.1 * seen)
 

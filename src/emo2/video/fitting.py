@@ -12,7 +12,6 @@ from torch import Tensor
 
 from emo2.video.examples import Examples, cell_weight, draw_known, known_of
 from emo2.video.face_table import TableFit
-from emo2.video.own_actions import against
 from emo2.video.prior import CUT, SCALE_TERMS, scale_terms
 from emo2.video.stage import WITHHELD, VideoStage
 
@@ -31,7 +30,7 @@ def fit_table(stage: VideoStage, batches: Iterable[Examples]) -> int:
     fit, used = TableFit(), 0
     for batch in batches:
         seen = stage.see(batch.reference[:, None], batch.view, batch.marks)
-        asked = against(batch.conditions, seen.own, batch.view)
+        asked = stage.asked(batch)
         expected = stage.basis(seen.output, batch.marks, asked)
         frames = batch.frames, batch.reference, batch.flow, batch.visibility
         wanted, found = map(stage.codec.cells, (stage.codec.encode(*frames), expected.mean))
@@ -104,7 +103,7 @@ def residuals(stage: VideoStage, batch: Examples, generator: torch.Generator) ->
     known = draw_known(len(batch.view), generator, withheld=WITHHELD).to(batch.view.device)
     known = known & batch.known_groups()
     seen = stage.see(batch.reference[:, None], batch.view, batch.marks)
-    asked = against(batch.conditions, seen.own, batch.view)
+    asked = stage.asked(batch)
     expected = stage.basis(seen.output, batch.marks, asked, known)
     latents = stage.codec.encode(batch.frames, batch.reference, batch.flow, batch.visibility)
     values = ((latents - expected.mean) / expected.scale)[:, after]

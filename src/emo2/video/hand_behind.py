@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from emo2.video import layer_paint
 from emo2.video.layer_cut import Plane
@@ -60,17 +60,14 @@ def _forearm_behind(
     near = (alpha > 0.95) & (rim == 0) & (away < 1.1 * half)
     close = near & (place > 0.5)
     near = close if close.sum() > 30 else near
-    hand = (plane.colour[..., 3] > 0.95) & (taken > 0.9)
+    hand = _surely_hand(plane, taken)
     if hand.any():  # a bare forearm is completed with skin, whatever sleeve hangs near it
         off = np.abs(plane.colour[..., :3] - np.median(plane.colour[..., :3][hand], axis=0)).max(-1)
         bare = near & (off < _ALIKE)
         near = bare if bare.sum() > 0.3 * near.sum() else near
     if not near.any():
         return colour
-    known = np.where(near[..., None], colour[..., :3] / np.maximum(alpha, 1e-3)[..., None], 0)
-    filled = layer_paint.smooth_fill(known.astype(np.float32), near)
-    under = np.dstack((filled * behind[..., None], behind))
-    return (colour + (1 - alpha)[..., None] * under).astype(np.float32)
+    return _continued(colour, colour[..., :3] / np.maximum(alpha, 1e-3)[..., None], near, behind)
 
 
 def sleeve_behind(
@@ -81,7 +78,7 @@ def sleeve_behind(
 ) -> Float32[np.ndarray, "h w 4"]:
     """The plane without its hand, its sleeve continued where thumb or palm lay before it."""
     alpha = colour[..., 3]
-    hand = (plane.colour[..., 3] > 0.95) & (taken > 0.9)
+    hand = _surely_hand(plane, taken)
     if not hand.any():
         return colour
     pixels = ((plane.colour[..., :3] + 1) * 127.5).clip(0, 255).astype(np.uint8)
@@ -105,10 +102,25 @@ def sleeve_behind(
         return colour
     under = cv2.GaussianBlur(np.maximum(whole, cloth.astype(np.float32)), (0, 0), 1.0)
     under = under * ease(cv2.blur(whole, (5, 5)), 0.0, 0.5)
-    known = np.where(cloth[..., None], colour[..., :3], 0).astype(np.float32)
-    filled = layer_paint.smooth_fill(known, cloth)
-    behind = np.dstack((filled * under[..., None], under))
-    return (colour + (1 - alpha)[..., None] * behind).astype(np.float32)
+    return _continued(colour, colour[..., :3], cloth, under)
+
+
+def _surely_hand(plane: Plane, taken: Float32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    return (plane.colour[..., 3] > 0.95) & (taken > 0.9)
+
+
+def _continued(
+    colour: Float32[np.ndarray, "h w 4"],
+    shades: Float32[np.ndarray, "h w 3"],
+    known: Bool[np.ndarray, "h w"],
+    share: Float32[np.ndarray, "h w"],
+) -> Float32[np.ndarray, "h w 4"]:
+    """The plane with the `known` shades, continued smoothly, under what it shows, by their share."""
+    filled = layer_paint.smooth_fill(
+        np.where(known[..., None], shades, 0).astype(np.float32), known
+    )
+    under = np.dstack((filled * share[..., None], share))
+    return (colour + (1 - colour[..., 3])[..., None] * under).astype(np.float32)
 
 
 def _half_width(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from emo2.video.backdrop import Backdrop
 from emo2.video.conditions import Features
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
 from emo2.video.layers import Layers
-from emo2.video.own_actions import keep_expression
+from emo2.video.own_actions import against, keep_expression
 from emo2.video.painter import Painted
 from emo2.video.script import Script, quantise
 from emo2.video.views import Composer, View
@@ -28,8 +29,6 @@ class Seen:
     """Of every image given, one tensor per attention site."""
     output: Float[Tensor, "b k s s"]
     """The motion basis."""
-    own: Float[Tensor, "b 52"]
-    """The face actions of the first image, in `UNITS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +48,22 @@ class ViewLook:
         own = self.appearance.own
         return asked if own is None else keep_expression(asked, own)
 
+    def asked(self, conditions: Float[Tensor, "1 f 64"]) -> Float[Tensor, "1 f 64"]:
+        """Conditions as the basis is told them in this view (`own_actions.against`)."""
+        own = self.appearance.own
+        assert own is not None
+        return against(conditions, own, self.kind)
 
-def as_the_face_says(looks: Sequence[ViewLook]) -> tuple[ViewLook, ...]:
-    """All views with the face's own actions as the last of them, the face's, shows them best."""
-    own = looks[-1].appearance.own
-    return tuple(replace(v, appearance=replace(v.appearance, own=own)) for v in looks)
+    @property
+    def output(self) -> Float[Tensor, "1 k s s"]:
+        """The motion basis."""
+        assert self.appearance.output is not None
+        return self.appearance.output
+
+    @property
+    def kind(self) -> Float[Tensor, "1"]:
+        """The view's kind as the networks are told it."""
+        return torch.tensor([self.view.kind], device=self.image.device)
 
 
 @dataclass(frozen=True, kw_only=True)

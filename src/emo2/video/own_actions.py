@@ -24,6 +24,7 @@ READ = 16
 CELLS = 6
 KEPT = ("brow", "cheek", "nose", "eye", "mouthSmile", "mouthFrown", "mouthDimple")
 """How the names of actions begin that are a face's expression, not its speech."""
+EXPRESSION = tuple(name.startswith(KEPT) for name in signals.FACE_ACTIONS)
 
 
 class OwnActions(nn.Module):
@@ -85,10 +86,10 @@ def keep_expression(
     conditions: Float[Tensor, "b f 64"], own: Float[Tensor, "b 52"]
 ) -> Float[Tensor, "b f 64"]:
     """What a film asks of a face whose photo smiles or frowns: speech as it is, expressions on top of the photo's."""
-    kept = torch.tensor([name.startswith(KEPT) for name in signals.FACE_ACTIONS])
+    kept = torch.tensor(EXPRESSION, device=conditions.device)
     has = (own * UNITS[:FACE_ACTIONS].to(own)).clamp(0.0, 1.0) * kept.to(own)
     face = conditions[..., :FACE_ACTIONS]
-    face = torch.where(kept.to(face.device), has[:, None] + (1.0 - has[:, None]) * face, face)
+    face = torch.where(kept, has[:, None] + (1.0 - has[:, None]) * face, face)
     return torch.cat([face, conditions[..., FACE_ACTIONS:]], dim=-1)
 
 

@@ -35,7 +35,7 @@ from emo2.video.examples import (
     known_of,
 )
 from emo2.video.lips_together import lips_together
-from emo2.video.look import Look, Seen, ViewLook, as_the_face_says
+from emo2.video.look import Look, Seen, ViewLook
 from emo2.video.own_actions import OwnActions, against, reading_loss
 from emo2.video.painter import Painter, half_true, losses_on_squares, prepare
 from emo2.video.prior import (
@@ -117,8 +117,12 @@ class VideoStage(nn.Module):
         )
         inputs = torch.cat([images, planes[:, None].expand(-1, count, -1, -1, -1)], dim=2)
         output, features = self.reference(inputs, torch.zeros(batch, device=images.device))
-        output = output[:, 0] + self.places(marks)
-        return Seen(features=features, output=output, own=self.own(images[:, 0], marks))
+        return Seen(features=features, output=output[:, 0] + self.places(marks))
+
+    def asked(self, batch: Examples) -> Float[Tensor, "b f 64"]:
+        """Conditions as the basis is told them: against the photo's own face actions, as they are read."""
+        own = self.own(batch.reference, batch.marks)
+        return against(batch.conditions, own, batch.view)
 
     def look(self, portrait: Portrait) -> Look:
         """The portrait's views and what the reference network says of them; once per film."""
@@ -126,12 +130,14 @@ class VideoStage(nn.Module):
         looks = []
         views = choose_views(portrait)
         device = next(self.parameters()).device
-        for view in views:
-            image = view.cut(portrait.image[None], self.config.codec.view).to(device)
-            marks = view.place(face_marks(portrait))[None].to(device)
+        size, points = self.config.codec.view, face_marks(portrait)
+        images = [view.cut(portrait.image[None], size).to(device) for view in views]
+        places = [view.place(points)[None].to(device) for view in views]
+        own = self.own(images[-1], places[-1])  # the last view, the face's, shows them best
+        for view, image, marks in zip(views, images, places, strict=True):
             seen = self.see(image[None], torch.tensor([view.kind], device=device), marks)
             features = tuple(f[:, 0] for f in seen.features)
-            appearance = Appearance(features=features, output=seen.output, own=seen.own)
+            appearance = Appearance(features=features, output=seen.output, own=own)
             windows = ()
             if self.details is not None and view.kind == FACE_VIEW:
                 windows = look_at_windows(self.details, image, marks, view, teeth)
@@ -140,7 +146,7 @@ class VideoStage(nn.Module):
                     view=view, image=image, marks=marks, appearance=appearance, windows=windows
                 )
             )
-        return Look.of(portrait, as_the_face_says(looks))
+        return Look.of(portrait, tuple(looks))
 
     def loss(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
         """Every term of the parts that are being trained, by name, and their sum as `loss`."""
@@ -160,11 +166,11 @@ class VideoStage(nn.Module):
         known = known.to(batch.view.device) & batch.known_groups()
         with torch.set_grad_enabled("basis" in self.parts and torch.is_grad_enabled()):
             seen = self.see(batch.reference[:, None], batch.view, batch.marks)
+            asked = self.asked(batch)
         if set(self.parts) - {"own", "details"}:
-            terms |= self._frame_losses(batch, seen, known, generator)
+            terms |= self._frame_losses(batch, seen, asked, known, generator)
         if "details" in self.parts and self.details is not None:
             with torch.no_grad():
-                asked = against(batch.conditions, seen.own, batch.view)
                 still = self.basis(seen.output, batch.marks, asked)
             eyes = float(torch.rand(1, generator=generator)) < EYES
             field = self.codec.field(still.mean)
@@ -172,11 +178,15 @@ class VideoStage(nn.Module):
         return terms
 
     def _frame_losses(
-        self, batch: Examples, seen: Seen, known: Bool[Tensor, "b 3"], generator: torch.Generator
+        self,
+        batch: Examples,
+        seen: Seen,
+        asked: Float[Tensor, "b f 64"],
+        known: Bool[Tensor, "b 3"],
+        generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """What is learned from a frame's expectation: basis, painter, denoiser."""
         with torch.set_grad_enabled("basis" in self.parts and torch.is_grad_enabled()):
-            asked = against(batch.conditions, seen.own, batch.view)
             expected = self.basis(seen.output, batch.marks, asked, known)
         terms: dict[str, Tensor] = {}
         if "painter" in self.parts:
@@ -317,20 +327,18 @@ class VideoStage(nn.Module):
         fields, painted = [], []
         for index, seen in enumerate(look.views):
             before = state.get(f"motion_frames_{index}")
-            latents = self._sample_view(seen, script, first, stop, index, before)
-            field = self.codec.field(latents)
+            field = self.codec.field(self._sample_view(seen, script, first, stop, index, before))
             conditions = seen.conditions(script, first, stop)
-            kind = torch.tensor([seen.view.kind], device=latents.device)
             fields.append(field)
-            hints = self.hints(conditions, kind).flatten(0, 1)
-            with quick(latents.device):
+            hints = self.hints(conditions, seen.kind).flatten(0, 1)
+            with quick(seen.image.device):
                 painted.append(self.painter(prepare(field, seen.image), hints))
         windows = [w for view in look.views for w in self._windows(view, script, first, stop)]
         frames = []
         for number, arms in enumerate(script.arms_at(first, stop)):
             flows = [field.flow[0, number] for field in fields]
-            seen = [field.visibility[0, number] for field in fields]
-            frame, flow = look.compose(flows, painted, windows, number, seen)
+            visible = [field.visibility[0, number] for field in fields]
+            frame, flow = look.compose(flows, painted, windows, number, visible)
             if arms is not None:
                 look.layers.lay(frame, flow, arms)
             frames.append(frame)
@@ -340,14 +348,12 @@ class VideoStage(nn.Module):
         self, seen: ViewLook, script: Script, first: int, stop: int
     ) -> list[CarriedWindow]:
         """Mouth and eyes of one clip, and how the head carries them."""
-        output, own = seen.appearance.output, seen.appearance.own
-        if not seen.windows or output is None or own is None:
+        if not seen.windows:
             return []
         conditions = seen.conditions(script, first, stop)
-        kind = torch.tensor([seen.view.kind], device=seen.image.device)
-        asked = against(conditions, own, kind)
-        rest = self.codec.field(self.basis(output, seen.marks, at_rest(asked)).mean)
-        carry = self.basis.carry(output, asked)[0]
+        asked = seen.asked(conditions)
+        rest = self.codec.field(self.basis(seen.output, seen.marks, at_rest(asked)).mean)
+        carry = self.basis.carry(seen.output, asked)[0]
         return carried(seen.view, seen.windows, rest, conditions[..., :FACE_ACTIONS], carry)
 
     def _sample_view(
@@ -364,18 +370,13 @@ class VideoStage(nn.Module):
         margin = self.config.denoiser.audio_window
         low, high = max(first - margin, 0), min(stop + margin, len(script.motion))
         conditions = seen.conditions(script, low, high)
-        kind = torch.tensor([seen.view.kind], device=device)
         inside = slice(first - low, stop - low)
-        output, own = seen.appearance.output, seen.appearance.own
-        assert output is not None
-        assert own is not None
-        expected = self.basis(output, seen.marks, against(conditions[:, inside], own, kind))
+        expected = self.basis(seen.output, seen.marks, seen.asked(conditions[:, inside]))
         if not script.steps:
             return expected.mean
         audio = script.audio(low, high).to(device)
-        given = self.frame_conditions(conditions, kind, audio=audio)
-        size = maps_side(self.config)
-        guidance = script.guidance(seen.view, size, first, stop, device)
+        given = self.frame_conditions(conditions, seen.kind, audio=audio)
+        guidance = script.guidance(seen.view, maps_side(self.config), first, stop, device)
         frames = given.part(inside, guidance)
         motion = self._see_motion_frames(seen, before)
         clip = first // self.config.clip_frames
@@ -395,5 +396,5 @@ class VideoStage(nn.Module):
             return tuple(
                 f[:, None].expand(-1, count, -1, -1) * 0.0 for f in seen.appearance.features
             )
-        kind = torch.tensor([seen.view.kind], device=seen.image.device)
-        return self.see(dequantise(before).to(seen.image.device)[None], kind, seen.marks).features
+        frames = dequantise(before).to(seen.image.device)[None]
+        return self.see(frames, seen.kind, seen.marks).features
