@@ -17,7 +17,7 @@ from emo2.motion import MOUTH_ACTIONS, MotionBatch, MotionStage, SpeechMotion, p
 from emo2.motion.channels import FACE, HAND_ROW, HANDS, one_hemisphere, row_width
 from emo2.motion.finish import Finish, activity, full_blinks, rest_gate, smooth
 from emo2.motion.joining import eased
-from emo2.motion.lips import BILABIALS, meet
+from emo2.motion.lips import BILABIALS, CONTEXT, closure, meet
 from emo2.motion.rest import Rest
 from emo2.motion.terms import unrest
 from emo2.nn import SpeedEmbedding, speed_code
@@ -466,20 +466,48 @@ def test_rest_does_not_depend_on_the_windows() -> None:
     assert torch.equal(torch.cat(parts), whole)
 
 
-def test_lips_meet_where_a_bilabial_is_heard_and_only_there() -> None:
-    assert [studio_phones.PHONES[i] for i in BILABIALS] == ["b", "m", "p"]
+def hearing(*heard: float) -> tuple[torch.nn.Module, Tensor]:
+    """A phone head, and speech in which it hears an m with these probabilities."""
     head = torch.nn.Linear(1, 48)
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
-    head.weight.data[BILABIALS[1], 0] = 9.0  # speech 1 is an m, speech 0 anything
-    rows = torch.zeros(2, row_width(hints=True))
+    head.weight.data[BILABIALS[1], 0] = 1.0
+    share = torch.tensor(heard)
+    return head, (45.0 * share / (1.0 - share) - 2.0).clamp(min=1e-6).log()[:, None]
+
+
+def test_lips_meet_where_a_bilabial_is_heard_and_only_there() -> None:
+    assert [studio_phones.PHONES[i] for i in BILABIALS] == ["b", "m", "p"]
+    rows = torch.zeros(7, row_width(hints=True))
     jaw, close, lower = (FACE.start + FACE_ACTIONS.index(n) for n in (
         "jawOpen", "mouthClose", "mouthLowerDownLeft"))  # fmt: skip
     rows[:, jaw], rows[:, close], rows[:, lower] = 0.1, 0.04, 0.05
-    met = meet(rows, head, torch.tensor([[1.0], [0.0]]))
-    assert met[0, jaw] == met[0, close] == rows[0, jaw]
-    assert met[0, lower] == 0
-    assert torch.equal(met[1], rows[1])
+    met = meet(rows, closure(*hearing(0.05, 0.05, 0.05, 0.9, 0.05, 0.05, 0.05)))
+    assert met[3, jaw] == met[3, close] == rows[3, jaw]
+    assert met[3, lower] == 0
+    assert torch.equal(met[:2], rows[:2])
+    assert torch.equal(met[6], rows[6])
+
+
+def test_a_closure_takes_two_frames_the_likelier_beside_its_peak_and_comes_and_goes() -> None:
+    share = closure(*hearing(0.05, 0.05, 0.08, 0.9, 0.06, 0.05, 0.05))
+    assert torch.equal(share[2:4], torch.ones(2))
+    assert 0 < share[4] < share[1] < 0.5
+    assert share[0] == share[5] == share[6] == 0
+    late = closure(*hearing(0.05, 0.05, 0.06, 0.9, 0.08, 0.05, 0.05))
+    assert torch.equal(late[3:5], torch.ones(2))
+    assert late[2] < 0.5
+    assert closure(*hearing(0.05, 0.05, 0.12, 0.05, 0.05))[3] < 0.1
+
+
+def test_a_closure_depends_on_no_frame_further_than_its_context() -> None:
+    generator = torch.Generator().manual_seed(0)
+    head, speech = hearing(*torch.rand(2400, generator=generator).clamp(0.05, 0.9).tolist())
+    whole = closure(head, speech)
+    for first in range(0, 2400 - CONTEXT, 4):
+        begin, stop = max(first - CONTEXT, 0), first + 4 + CONTEXT
+        part = closure(head, speech[begin:stop])[first - begin :][:4]
+        assert torch.equal(part, whole[first : first + 4])
 
 
 def test_a_step_at_a_windows_border_is_spread_over_half_a_second_and_the_face_is_left_alone() -> (

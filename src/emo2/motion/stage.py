@@ -28,7 +28,7 @@ from emo2.motion.channels import (
 )
 from emo2.motion.finish import Finish
 from emo2.motion.joining import eased
-from emo2.motion.lips import meet
+from emo2.motion.lips import CONTEXT, closure, meet
 from emo2.motion.network import MotionDiT
 from emo2.motion.terms import unrest
 from emo2.nn import zeroed
@@ -303,13 +303,14 @@ class MotionStage(nn.Module):
         done, total = 0, len(features)
         while done < total:
             begin = max(done - prefix, 0)
-            speech = features.between(begin, min(begin + size, total)).values.flatten(1)
-            part = _padded(speech.to(device), size)
+            ahead = features.between(begin, min(begin + size + CONTEXT, total)).values
+            speech = ahead.flatten(1).to(device)
+            part = _padded(speech[:size], size)
             noise = torch.randn(size, len(self.mean), generator=generator).to(device)
             rows = self._window(noise, part, known, seen, style, speed, steps)
             rows = eased(rows, len(known))
             new = slice(done - begin, min(size, total - begin))
-            fresh = meet(self.natural(rows[new]), self.phone, part[new])
+            fresh = meet(self.natural(rows[new]), closure(self.phone, speech)[new])
             known = rows[-prefix:]
             done += len(fresh)
             yield fresh.cpu()
