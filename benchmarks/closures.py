@@ -1,6 +1,7 @@
 """Mouth, lids, head and hands of stage 1 on held-out sentences whose phones are known exactly.
 
     python benchmarks/closures.py --sentences 200
+    python benchmarks/closures.py --sentences 60 --start 900200 --pace 1.5      the same voices, half as fast again
     python benchmarks/closures.py --songs SONG ...        does the mouth follow a song's energy
 
 The sentences are the studio's (flite's and espeak-ng's voices, seeds 900000 and up, never trained on).  A bilabial
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import mean
 
@@ -22,6 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from emo2 import media, pipeline
+from emo2.metrics.lips import near_correlation
 from emo2.metrics.mouth import lip_sync
 from emo2.motion import SpeechMotion
 from emo2.motion.finish import activity
@@ -41,6 +43,10 @@ class Row:
 
     bilabials_shut: float
     vowels_open: float
+    jerk: float
+    """Mean third difference of the gap, jaws a second cubed."""
+    energy_r: float
+    """Gap against the voice's energy, best lag within two frames."""
     gap_in_silence: float
     blinks_per_min: float
     head_deg_per_s: float
@@ -53,6 +59,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="compact")
     parser.add_argument("--sentences", type=int, default=200)
+    parser.add_argument("--start", type=int, default=FIRST, help="seed of the first sentence")
+    parser.add_argument("--pace", type=float, default=1.0, help="of the voices' own pace")
     parser.add_argument("--songs", type=Path, nargs="*", default=[])
     args = parser.parse_args()
     config, model = pipeline.load_stage_1(args.preset)
@@ -61,9 +69,11 @@ def main() -> None:
         return
     styles = config.motion.styles
     made, true = [], []
-    for number in range(FIRST, FIRST + args.sentences):
+    for number in range(args.start, args.start + args.sentences):
         text, language = corpus.write(number, english_share=1.0)
-        samples, rate, phones = voices.synthesise(text, number, language=language)
+        usual = voices.cast(language, number)
+        speaker = replace(usual, rate=args.pace * usual.rate)
+        samples, rate, phones = voices.synthesise(text, number, language=language, speaker=speaker)
         samples, phones = _with_rest(samples, rate, phones)
         speech = media.speech_from_samples(torch.from_numpy(samples), sample_rate=rate)
         features = model.speech.encode(speech, config.fps)
@@ -121,6 +131,8 @@ def measure(motion: Motion, features: SpeechFeatures, phones: Iterable[Phone]) -
     return Row(
         bilabials_shut=_mean(shut),
         vowels_open=_mean(opened),
+        jerk=float(gap.diff(n=3).abs().mean()) * fps**3,
+        energy_r=near_correlation(gap, features.energy[: len(gap)]),
         gap_in_silence=_where(gap, silent),
         blinks_per_min=60 * blinks / (len(gap) / fps),
         head_deg_per_s=float(turn.mean()),

@@ -15,7 +15,7 @@ from emo2.config import COMPACT, Config, MotionConfig, SpeechConfig
 from emo2.media import read_voice, speech_from_samples
 from emo2.motion import MOUTH_ACTIONS, MotionBatch, MotionStage, SpeechMotion, pack, unpack
 from emo2.motion.channels import FACE, HAND_ROW, HANDS, one_hemisphere, row_width
-from emo2.motion.finish import Finish, activity, full_blinks, rest_gate, smooth
+from emo2.motion.finish import Finish, activity, full_blinks, hushed, rest_gate, smooth
 from emo2.motion.joining import eased
 from emo2.motion.lips import BILABIALS, CONTEXT, closure, meet
 from emo2.motion.rest import Rest
@@ -455,6 +455,24 @@ def test_hands_rest_in_silence_and_set_off_again_without_a_jerk() -> None:
     assert step[75:138].max() < 0.012
     assert step.max() < 0.1  # the plan's own step is 0.3
     assert (calm[-30:] - rows[-30:]).abs().max() < 0.02
+
+
+def test_a_pause_is_silent_under_the_noise_of_a_room() -> None:
+    head = torch.nn.Linear(1, 48)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    head.weight.data[studio_phones.PHONES.index("sil"), 0] = 9.0  # speech 1 is silence
+    energy = torch.full((60,), 0.5)  # 18 dB under the loud passages
+    speech = torch.zeros(60, 1)
+    speech[20:45] = 1.0
+    assert activity(energy, 25.0, 0.8).min() == 1
+    heard = hushed(energy, head, speech)
+    assert torch.equal(heard[:20], energy[:20])
+    assert torch.equal(heard[45:], energy[45:])
+    share = activity(heard, 25.0, 0.8)
+    assert share[:20].min() == share[45:].min() == 1
+    assert share[28:37].max() == 0
+    assert activity(hushed(energy, head, torch.zeros(60, 1)), 25.0, 0.8).min() == 1
 
 
 def test_rest_does_not_depend_on_the_windows() -> None:

@@ -8,7 +8,7 @@ import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from emo2.motion.channels import FACE, HAND_ROW, MOUTH_ACTIONS, is_mouth, one_hemisphere
 from emo2.motion.rest import Rest
@@ -101,6 +101,25 @@ def rest_gate(
     gated = face.clone()
     gated[:, _OPENING] = face[:, _OPENING] * activity[:, None]
     return gated
+
+
+SURELY_SILENT = 0.5
+"""Probability of silence, by the head that names phones, from which a frame is silent however loud its noise is."""
+
+_SILENCE = 0
+"""Place of silence among the phones of the phone head (the studio's `PHONES`)."""
+
+
+@torch.inference_mode()
+def hushed(
+    energy: Float[Tensor, " f"], phone: nn.Module, speech: Float[Tensor, "f d"]
+) -> Float[Tensor, " f"]:
+    """Energy of the voice alone: none where `phone`, the head that names phones, hears silence in the speech.
+
+    Rooms, applause and hiss stand less than 36 dB below most real voices, so loudness alone finds no pause in them.
+    """
+    silent = phone(speech).float().softmax(-1)[:, _SILENCE] > SURELY_SILENT
+    return torch.where(silent.to(energy.device), 0.0, energy)
 
 
 _SOFT = 2

@@ -26,7 +26,7 @@ from emo2.motion.channels import (
     spread_floor,
     unpack,
 )
-from emo2.motion.finish import Finish
+from emo2.motion.finish import Finish, hushed
 from emo2.motion.joining import eased
 from emo2.motion.lips import CONTEXT, closure, meet
 from emo2.motion.network import MotionDiT
@@ -267,7 +267,9 @@ class MotionStage(nn.Module):
                 finish = Finish(part, about, amplitude)
             done += len(rows)
             heard.forget(done - self.config.prefix)
-            made = finish.add(rows, part.energy, last=done == len(heard))
+            speech = part.values.flatten(1).to(self.mean.device)
+            energy = hushed(part.energy, self.phone, speech)
+            made = finish.add(rows, energy, last=done == len(heard))
             seen = None if start is None else start.visibility[:1].expand(len(made), 2).clone()
             if len(made):
                 betas = None if start is None else start.betas
