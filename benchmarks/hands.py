@@ -3,8 +3,9 @@
     python benchmarks/hands.py --assets FOLDER --cache FOLDER                 30 people, 3 poses each
     python benchmarks/hands.py --assets FOLDER --cache FOLDER --people 8
 
-The photo is looked at by the portrait finder alone; the asked pose is the true change of wrist, hand and fingers.
-Rows: the photo itself, layers moved by the skeleton, layers moved by the hand's mesh where one fits.
+The photo is looked at by the portrait finder alone (`--oracle`: told the true points); the asked pose is the true change
+of wrist, elbow, hand and fingers.  First table: where films fetch arms from that the photo shows, against where they were,
+as a share of the error of a photo that does not move; moves held to a film's limits, and free.  Second: the photo itself, layers moved by the skeleton, layers moved by the hand's mesh where one fits.
 """
 
 from __future__ import annotations
@@ -19,25 +20,36 @@ import torch
 from numpy import ndarray
 
 from emo2 import pipeline
+from emo2.data.shards import FIRST_ARM
 from emo2.errors import UserError
 from emo2.hands.change import hand_change
 from emo2.portrait.find import find
+from emo2.signals import Portrait
 from emo2.studio import labels
 from emo2.studio.acting import first_pose
 from emo2.studio.assets import Library
 from emo2.studio.casting import Casting, cast
-from emo2.studio.gesturing import first_arms, next_arms
+from emo2.studio.gesturing import Arms, first_arms, next_arms
+from emo2.studio.hand_shapes import HandPose
 from emo2.studio.make import FIRST_TEST_SEED
 from emo2.studio.people import PART_NAMES
+from emo2.studio.pose import Pose
 from emo2.studio.render import Renderer, still
 from emo2.studio.scene import background, lights
 from emo2.studio.views import body_camera
 from emo2.video.hand_layer import hand_pose
+from emo2.video.layer_chart import chart
 from emo2.video.layer_cut import Arm
+from emo2.video.layer_motion import MAX_FLEX, MAX_SHIFT, MAX_TILT, MAX_TURN, VIEW_DISTANCE
 from emo2.video.layers import Layers
 
 SIZE = 384
+POSES = 3
+"""Poses beside the photo's own, and as many held back to a film's limits."""
 HAND_PARTS = (PART_NAMES.index("left_hand"), PART_NAMES.index("right_hand"))
+ROWS = ("upper arms", "forearms", "hands with a mesh", "hands by the skeleton")
+Flows = defaultdict[tuple[str, str], ndarray]
+"""By moves and part: sums of the flow's error, of a still photo's, pixels, pixels that no layer covers."""
 MOVED = 0.01
 """A hand whose wrist moves less than this share of the picture, and does not turn, is no test."""
 
@@ -48,10 +60,12 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="where filmed people are kept")
     parser.add_argument("--people", type=int, default=30)
+    parser.add_argument("--oracle", action="store_true", help="the photo's true points")
     args = parser.parse_args()
     torch.set_num_threads(1)
     finder = pipeline.load_finder()
     table: dict[str, list[float]] = defaultdict(list)
+    flows: Flows = defaultdict(lambda: np.zeros(4))
     counts: dict[str, int] = defaultdict(int)
     for seed in range(FIRST_TEST_SEED + 100, FIRST_TEST_SEED + 100 + args.people):
         shot = filmed(seed, args.assets, args.cache)
@@ -60,13 +74,19 @@ def main() -> None:
             portrait = find(photo, finder)
         except UserError:
             continue
+        if args.oracle:
+            portrait = with_true_points(portrait, shot)
         ways = {"skeleton": Layers.build(portrait, meshes=False), "mesh": Layers.build(portrait)}
         counts["people"] += 1
         counts["hands moved"] += len(ways["mesh"].arms)
         counts["hands with a mesh"] += sum(arm.hand is not None for arm in ways["mesh"].arms)
         for frame in range(1, len(shot["pic"])):
-            measure(shot, frame, ways, table)
+            free = frame <= len(shot["pic"]) // 2
+            if free:
+                measure(shot, frame, ways, table)
+            measure_flow(shot, frame, ways["mesh"], flows, "free" if free else "film")
     print(", ".join(f"{n} {name}" for name, n in counts.items()))
+    print_flows(flows)
     print(
         "| layers | hands | PSNR, visible hand pixels | PSNR, hand box | points off, % of height |"
     )
@@ -81,6 +101,71 @@ def main() -> None:
                 )
 
 
+def print_flows(flows: Flows) -> None:
+    """A row for each part of arms and each kind of moves."""
+    print(
+        "| moves | what | error, px | a still photo's | ratio | not covered | of layers, beside arms |"
+    )
+    print("|---|---|--:|--:|--:|--:|--:|")
+    for moves in ("film", "free"):
+        beside = flows[moves, "layers"]
+        for what in (*ROWS, "arms that layers move", "all arms of the picture"):
+            error, still, count, bare = flows[moves, what][:4]
+            if not count:
+                continue
+            false = (
+                f"{beside[0] / max(beside[1], 1):.3f}" if what == "arms that layers move" else ""
+            )
+            print(
+                f"| {moves} | {what} | {error / count:.2f} | {still / count:.2f} | "
+                f"{error / max(still, 1e-9):.3f} | {bare / count:.3f} | {false} |"
+            )
+
+
+def with_true_points(portrait: Portrait, shot: dict[str, ndarray]) -> Portrait:
+    """The portrait with the truth in the place of what was found of hands, wrists, elbows and shoulders."""
+    scale = torch.tensor([SIZE, SIZE, 0.9])
+    parts = shot["parts"][0]
+    seen = [
+        bool((parts == HAND_PARTS[side]).sum() > 150 and shot["hand"][0, side, :, 2].mean() > 0.5)
+        for side in (0, 1)
+    ]
+    body = torch.from_numpy(shot["body"][0]).clone()
+    body[:, 2] = ((body[:, :2] > 0) & (body[:, :2] < 1)).all(1).float()
+    hand = torch.from_numpy(shot["hand"][0]).clone()
+    hand[..., 2] = 1.0
+    return replace(
+        portrait,
+        body_points=body * scale,
+        hand_points=hand * scale,
+        hands_present=(seen[0], seen[1]),
+    )
+
+
+def measure_flow(
+    shot: dict[str, ndarray], frame: int, layers: Layers, flows: Flows, moves: str
+) -> None:
+    """Where the film fetches arms from that the photo shows, against where they were; nothing but arms moves here."""
+    drawn = chart(layers, None, asked(shot, frame))
+    true = shot["flow"][frame].astype(np.float32)
+    error, still = (np.linalg.norm(z, axis=-1) for z in (drawn.flow - true, true))
+    bare = drawn.moved < 0.5
+    parts = shot["parts"][frame]
+    for side in (0, 1):
+        arm = next((arm for arm in layers.arms if arm.limb.side == side), None)
+        names = ("upper arms", "forearms", "hands")
+        if arm is not None:
+            names = (*names[:2], "hands with a mesh" if arm.hand else "hands by the skeleton")
+        for part, name in enumerate(names):
+            here = (parts == FIRST_ARM + 3 * side + part) & shot["seen"][frame]
+            sums = np.array([error[here].sum(), still[here].sum(), here.sum(), bare[here].sum()])
+            flows[moves, "all arms of the picture"] += sums
+            if arm is not None:
+                flows[moves, name] += sums
+                flows[moves, "arms that layers move"] += sums
+    flows[moves, "layers"] += [(~bare & (parts < FIRST_ARM)).sum(), (~bare).sum(), 0, 0]
+
+
 def filmed(seed: int, assets: Path, cache: Path) -> dict[str, ndarray]:
     """A person at rest and in up to three poses of arms and hands, with exact labels."""
     cache.mkdir(parents=True, exist_ok=True)
@@ -92,35 +177,72 @@ def filmed(seed: int, assets: Path, cache: Path) -> dict[str, ndarray]:
 
 
 def film(seed: int, assets: Path) -> dict[str, ndarray]:
-    """Render it."""
+    """Render it: the photo, poses as they come, and the same poses held to what layers can show."""
     rng = np.random.default_rng(seed)
     renderer = Renderer((SIZE, SIZE), trace=(SIZE, SIZE), supersample=1.3)
     person = cast(rng, Casting(library=Library(assets), is_test=True, low_m=-1.15))
     view = body_camera(rng, person, "hips")
     arms = first_arms(rng)
-    poses = [replace(first_pose(rng), arms=arms.poses(person))]
+    first = replace(first_pose(rng), arms=arms.poses(person))
+    others: list[Arms] = []
     for _ in range(40):
         other = next_arms(rng, arms)
-        if other is not arms:
-            poses.append(replace(poses[0], arms=other.poses(person)))
-        if len(poses) == 4:
+        others += [other] if other is not arms else []
+        if len(others) == POSES:
             break
     actor = renderer.actor(person)
     light, behind = lights(rng), background(rng, SIZE, SIZE)
     rows: dict[str, list[ndarray]] = defaultdict(list)
-    for index, pose in enumerate(poses):
+
+    def shoot(pose: Pose) -> None:
         posed = still(person, pose, view)
-        if index:
+        if rows:
             actor.pose(posed)
-        trace = actor.trace(view) if index else actor.set_reference(posed, view)
-        rows["seen"].append(trace.seen > 0.5)
+        trace = actor.trace(view) if rows else actor.set_reference(posed, view)
         rows["pic"].append(actor.draw(view, light, behind))
+        rows["seen"].append(trace.seen > 0.5)
+        rows["flow"].append((trace.flow * SIZE).astype(np.float16))
         rows["parts"].append(trace.parts)
         rows["body"].append(labels.body_points(person, posed, view, trace))
         rows["hand"].append(labels.hand_points(person, posed, view, trace))
         rows["numbers"].append(np.stack([posed.bones.hand_numbers(side) for side in (0, 1)]))
+
+    shoot(first)
+    for other in others:
+        shoot(replace(first, arms=other.poses(person)))
+    for number, other in enumerate(others):
+        shot = {name: np.stack(values) for name, values in rows.items()}
+        held = _held_back(arms, other, asked(shot, number + 1))
+        shoot(replace(first, arms=held.poses(person)))
     actor.release()
     return {name: np.stack(values) for name, values in rows.items()}
+
+
+def _held_back(first: Arms, other: Arms, poses: ndarray) -> Arms:
+    """Arms on the way to others, as far as a film's limits let them (`video/layer_motion.py`)."""
+    hands = []
+    for side, (one, two) in enumerate(zip(first.hands, other.hands, strict=True)):
+        row = poses[side]
+        sizes = (
+            float(np.linalg.norm(row[:2])) / (MAX_SHIFT * SIZE),
+            abs(float(row[2])) / MAX_TURN,
+            float(np.linalg.norm(row[6:8])) / MAX_TILT,
+            float(np.abs(row[8:]).max()) / MAX_FLEX,
+        )
+        hands.append(_between(one, two, min(1.0, 0.95 / max(*sizes, 1e-6))))
+    return Arms(hands=(hands[0], hands[1]), pole=first.pole)
+
+
+def _between(one: HandPose, two: HandPose, share: float) -> HandPose:
+    def mixed(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple((np.array(a) + share * np.subtract(b, a)).tolist())
+
+    return HandPose(
+        wrist=mixed(one.wrist, two.wrist),  # type: ignore[arg-type]
+        fingers=mixed(one.fingers, two.fingers),  # type: ignore[arg-type]
+        palm=mixed(one.palm, two.palm),  # type: ignore[arg-type]
+        shape=mixed(one.shape, two.shape),
+    )
 
 
 def asked(shot: dict[str, ndarray], frame: int) -> ndarray:
@@ -129,7 +251,8 @@ def asked(shot: dict[str, ndarray], frame: int) -> ndarray:
     change = hand_change(numbers, numbers[:1])[1].float().numpy()
     wrists = (shot["hand"][frame, :, 0, :2] - shot["hand"][0, :, 0, :2]) * SIZE
     elbows = (shot["body"][frame, 4:6, :2] - shot["body"][0, 4:6, :2]) * SIZE
-    zoom = np.zeros((2, 1), np.float32)
+    nearer = shot["numbers"][frame, :, 66:] - shot["numbers"][0, :, 66:]
+    zoom = (nearer / VIEW_DISTANCE).clip(-0.06, 0.06)
     return np.concatenate([wrists, change[:, :1], zoom, elbows, change[:, 1:]], 1).astype(
         np.float32
     )

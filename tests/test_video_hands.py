@@ -19,6 +19,7 @@ from emo2.hands.rotations import axis_angle_to_matrix
 from emo2.signals import Portrait
 from emo2.video.hand_layer import Cutout, HandLayer, HandPose, hand_layer, hand_pose
 from emo2.video.hand_sight import LEAST_OVERLAP, MOST_MISS
+from emo2.video.layer_chart import chart
 from emo2.video.layer_motion import HAND, POSE, Field
 from emo2.video.layers import Layers
 
@@ -294,6 +295,47 @@ def test_forearm_and_hand_hang_together(
         at = palm[:, :2].mean(0).astype(int)
         assert labels[at[1], at[0]] > 0
         assert labels[at[1], at[0]] == labels[fore[1], fore[0]]
+
+
+@pytest.mark.parametrize("pose", [row(tilt_x=0.3), row(wrist_y=-20, elbow_y=-6), row(turn=0.3)])
+def test_a_chart_of_the_layers_says_where_the_film_takes_each_pixel_from(
+    portrait: Portrait, layers: Layers, pose: torch.Tensor
+) -> None:
+    frame = portrait.image.permute(1, 2, 0).numpy().copy()
+    photo = frame.copy()
+    layers.lay(frame, None, pose.numpy())
+    drawn = chart(layers, None, pose.numpy())
+    x, y = (np.ascontiguousarray(drawn.place[..., k]) for k in (0, 1))
+    fetched = cv2.remap(photo, x, y, cv2.INTER_LINEAR)
+    whole = drawn.moved > 0.98
+    assert whole.sum() > 2000
+    assert np.quantile(np.abs(fetched - frame)[whole], 0.95) < 0.1
+    untouched = (drawn.moved < 0.01) & (drawn.painted < 0.01)
+    assert np.abs(frame - photo)[untouched].max() < 0.02
+    assert not drawn.flow[untouched].any()
+
+
+def test_a_chart_at_rest_moves_nothing(layers: Layers) -> None:
+    drawn = chart(layers, None, row().numpy())
+    away = np.linalg.norm(drawn.flow, axis=-1)[drawn.moved > 0.9]
+    assert np.quantile(away, 0.98) < 0.5
+
+
+def test_an_unsure_arm_moves_less_but_further_where_its_hand_has_a_mesh(
+    portrait: Portrait, layers: Layers
+) -> None:
+    moved = []
+    for meshes in (True, False):
+        arms = tuple(
+            replace(arm, limb=replace(arm.limb, sureness=0.5), hand=arm.hand if meshes else None)
+            for arm in layers.arms
+        )
+        unsure = replace(layers, arms=arms)
+        pose = row(wrist_y=-20).numpy()
+        drawn = chart(unsure, None, pose)
+        rows, columns = np.nonzero(drawn.moved > 0.9)
+        moved.append(float(np.linalg.norm(drawn.flow, axis=-1)[rows, columns].max()))
+    assert moved[1] < moved[0] - 2 < 20
 
 
 def test_a_hand_that_no_mesh_fits_is_moved_in_the_plane_and_named(portrait: Portrait) -> None:

@@ -30,7 +30,7 @@ LEAST_OVERLAP, MOST_MISS = 0.72, 0.1
 """A fit whose mesh and mask share less, or whose points lie farther off (hand lengths), is not used."""
 MOST_ON_ARM = 0.35
 """Share of the hand's pixels that may lie before its own forearm."""
-MOST_FOLD = 0.85
+MOST_FOLD = 1.0
 """Bend of the fingers' first two joints together, radians, from which a hand is too closed to be told from the photo:
 its wrist and palm lie behind its fingers, and what moves would tear off what does not."""
 
@@ -132,6 +132,9 @@ def _cut_out(
     trimap[small > 0.85] = cv2.GC_FGD
     line = np.zeros_like(trimap)
     cv2.polylines(line, [thumb], False, 1, max(1, round(0.04 * length * scale)))
+    for chain in limb.chains[1:]:
+        finger = _places(limb.hand[list(chain[1:])], origin, scale)
+        cv2.polylines(line, [finger], False, 1, max(1, round(0.04 * length * scale)))
     trimap[(line > 0) & _like_skin(crop, small > 0.85)] = cv2.GC_FGD
     cut = grab_cut(crop, trimap, 4)
     _, labels = cv2.connectedComponents(cut, connectivity=4)

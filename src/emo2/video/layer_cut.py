@@ -32,6 +32,8 @@ _SWING = 0.2
 """... and from here on the upper arm moves."""
 _WRIST = 0.06
 """About a wrist whose hand has a layer of its own, in shoulder widths: what follows it as one piece."""
+_SAME_PLACE = 0.1
+"""Shoulder widths between elbow and wrist under which the elbow is no place of its own."""
 _EDGE = 3
 """Pixels on either side of a mask's edge that may be mixed, at a shoulder width of 300 pixels."""
 
@@ -130,7 +132,7 @@ def hand_share(bones: Bones, limb: Limb, reach: float) -> Float32[np.ndarray, "h
     near = 1 - _ease(bones.hand, 0.02 * unit, reach * unit)
     owner = _ease(bones.upper / (bones.upper + bones.fore + 1e-3), 0.3, 0.7)
     along = np.clip(bones.along_fore, 0, 1) * owner if not limb.pinned_elbow else 0 * near
-    if foreshortened(limb):
+    if foreshortened(limb) and np.linalg.norm(limb.wrist - limb.elbow) < _SAME_PLACE * unit:
         # Linear from shoulder to hand: what is straight stays straight, and a raised thumb pulls no shoulder.
         core = 1 - _ease(bones.hand, 0.02 * unit, 0.08 * unit)
         near = np.maximum(core, _lift(np.clip((bones.along_upper - 0.08) / 0.77, 0, 1)))

@@ -31,7 +31,9 @@ _GAP_MARGIN = 6
 """Pixels by which the painted gap is wider than the arms, at a shoulder width of 300 pixels."""
 _SURE = 0.6
 _UNSURE_POSE = np.array([0.6, 0.6, 0.3, 1, 0.6, 0.6], np.float32)
-"""Share of a pose (`POSE`) that a hand with less sure points makes."""
+"""Share of a pose (`POSE`) that a hand with less sure points makes ..."""
+_UNSURE_ARM = np.array([0.8, 0.8, 1, 1, 0.8, 0.8], np.float32)
+"""... and one whose mesh fits: then only its arm is unsure."""
 _REST_REACH = 6.0
 """Pixels of movement over which the planes let go of the photo's exact pixels."""
 
@@ -131,7 +133,7 @@ class Layers:
         for arm in self.arms:
             side = arm.limb.side
             if arm.limb.sureness < _SURE:
-                held[side, :6] *= _UNSURE_POSE
+                held[side, :6] *= _UNSURE_POSE if arm.hand is None else _UNSURE_ARM
             if arm.limb.pinned_elbow:
                 held[side, 4:6] = 0
                 size = float(np.linalg.norm(held[side, :2]))
