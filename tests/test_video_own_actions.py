@@ -6,6 +6,7 @@ import torch
 
 from emo2 import signals
 from emo2.video.examples import BODY_VIEW, FACE_ACTIONS, FACE_VIEW, UNITS
+from emo2.video.opening import as_asked
 from emo2.video.own_actions import (
     SIDE,
     OwnActions,
@@ -36,6 +37,20 @@ def test_actions_count_from_the_photos_own_and_the_head_stays_as_it_is() -> None
     body = against(asked, own(mouthSmileLeft=0.2), torch.tensor([BODY_VIEW]))
     assert not body[..., :FACE_ACTIONS].any()
     assert torch.equal(body[..., FACE_ACTIONS:], asked[..., FACE_ACTIONS:])
+
+
+def test_lips_read_as_parted_close_at_rest_and_open_as_far_as_speech_asks() -> None:
+    lower = signals.FACE_ACTIONS.index("mouthLowerDownLeft")
+    asked = torch.zeros(1, 3, 64)
+    asked[0, 1, [lower, SMILE]] = 0.05
+    asked[0, 2, [lower, SMILE]] = 0.3
+    read, kind = own(mouthLowerDownLeft=0.16, mouthSmileLeft=0.4), torch.tensor([FACE_VIEW])
+    found = against(as_asked(asked, read), read, kind)
+    torch.testing.assert_close(found[0, :, lower], torch.tensor([-0.16, -0.03, 0.3]))
+    torch.testing.assert_close(found[..., SMILE], against(asked, read, kind)[..., SMILE])
+    apart = own(mouthLowerDownLeft=0.5)  # no misreading: only what may be one is left out
+    assert abs(against(as_asked(asked, apart), apart, kind)[0, 2, lower] - 0.0) < 1e-6
+    assert torch.equal(as_asked(asked, own()), asked)
 
 
 def test_a_smile_stays_and_speech_is_as_it_is_asked() -> None:

@@ -15,6 +15,7 @@ from emo2.video.backdrop import Backdrop
 from emo2.video.conditions import Features
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
 from emo2.video.layers import Layers
+from emo2.video.opening import as_asked
 from emo2.video.own_actions import against, keep_expression
 from emo2.video.painter import Painted
 from emo2.video.script import Script, quantise
@@ -49,10 +50,10 @@ class ViewLook:
         return asked if own is None else keep_expression(asked, own)
 
     def asked(self, conditions: Float[Tensor, "1 f 64"]) -> Float[Tensor, "1 f 64"]:
-        """Conditions as the basis is told them in this view (`own_actions.against`)."""
+        """Conditions as the basis is told them in this view (`opening.as_asked`, `own_actions.against`)."""
         own = self.appearance.own
         assert own is not None
-        return against(conditions, own, self.kind)
+        return against(as_asked(conditions, own), own, self.kind)
 
     @property
     def output(self) -> Float[Tensor, "1 k s s"]:
