@@ -239,7 +239,7 @@ def crisp(
         before = frame[bottom - 1 : bottom].copy()
         if float(share.max()) < 0.05 * far:
             continue
-        weight = cv2.min(share * (_CRISP / far), _CRISP)
+        weight = np.minimum(share * (_CRISP / far), _CRISP)
         own = slice(first, first + bottom - top)
         fine = cv2.subtract(part, cv2.GaussianBlur(part, (3, 3), 0.8))[own]
         fine = cv2.add(cv2.multiply(fine, cv2.merge([weight, weight, weight])), part[own])
