@@ -15,13 +15,13 @@ from emo2.errors import UserError
 from emo2.media import read_photo
 from emo2.portrait import PortraitFinder, find
 from emo2.portrait.augment import background, spoil
-from emo2.portrait.data import FinderBatches, scene
+from emo2.portrait.data import FinderBatches, hand_crop, scene
 from emo2.portrait.looking import Square, overlap, square_about
 from emo2.portrait.network import STRIDE, positions
-from emo2.portrait.views import MIRROR_FACE, Pool, View, face_square
+from emo2.portrait.views import MIRROR_FACE, Pool, View, face_square, read_pool
 from emo2.signals import Portrait
 
-_SMALL = replace(COMPACT.finder, size=64, crop=32, widths=(8, 16, 24, 32))
+_SMALL = replace(COMPACT.finder, size=64, crop=32, hand_crop=32, widths=(8, 16, 24, 32))
 
 
 def _view(seed: int = 0) -> View:
@@ -161,6 +161,28 @@ def test_batches_depend_on_their_number_alone(tmp_path: Path) -> None:
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert not torch.equal(a["scene_image"], first.at(6)["scene_image"])
+
+
+def test_pictures_may_end_where_the_view_does(tmp_path: Path) -> None:
+    scenes = FinderBatches([_shard(tmp_path)], _SMALL, sizes=(24, 0, 0)).at(0)["scene_image"]
+    beyond = (scenes == 0).all(1).float().mean((1, 2))
+    assert (beyond > 0.02).any()
+    assert (beyond == 0).any()
+
+
+def test_a_hand_mostly_seen_is_wholly_there(tmp_path: Path) -> None:
+    pool = read_pool([_shard(tmp_path)], seed=0)
+    view = pool.views[0]
+    for seen, least, most in ((21, 1.0, 1.0), (16, 1.0, 1.0), (9, 0.2, 0.8), (3, 0.0, 0.0)):
+        hands = view.hands.copy()
+        hands[..., 2] = np.arange(21) < seen
+        shown = replace(pool, views=[replace(view, hands=hands)])
+        found = [hand_crop(np.random.default_rng(seed), shown, 96) for seed in range(12)]
+        highest = max(found, key=lambda crop: float(crop["present"]))
+        assert least <= highest["present"] <= most
+        hidden = highest["points"][seen:, 2]
+        assert (hidden < 0.3).all()
+        assert (hidden > 0).any() == (most > 0 and seen < 21)
 
 
 def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:

@@ -228,7 +228,9 @@ class FinderConfig:
     size: int = 112
     """Pixels a side of the whole-picture pass."""
     crop: int = 64
-    """Pixels a side of the face and hand crops."""
+    """Pixels a side of the face crops."""
+    hand_crop: int = 64
+    """And of the hand crops; weights that do not tell were trained at 64."""
     widths: tuple[int, ...] = (16, 40, 72, 112)
 
 
@@ -252,6 +254,7 @@ _MATTE = 4  # who of the photo moves, packed 2 x 2
 
 COMPACT = Config(
     name="compact",
+    finder=FinderConfig(hand_crop=96),
     video=VideoConfig(
         codec=CodecConfig(),
         details=DetailConfig(),

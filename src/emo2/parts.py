@@ -242,9 +242,8 @@ def _finder_part(order: Order) -> _Built:
     from emo2.portrait.stage import PortraitFinder
 
     finder, size = order.config.finder, order.batch or BATCH
-    batches = FinderBatches(
-        order.folders(real=False), finder, seed=order.seed, sizes=(size, size, size)
-    )
+    sizes = (size, max(size // 2, 1), size + size // 2)  # hands are what is hard
+    batches = FinderBatches(order.folders(real=False), finder, seed=order.seed, sizes=sizes)
     stage = PortraitFinder(finder)
     stage.measure(batches.faces())
     return _Built(stage=stage, batch_at=batches.at)

@@ -11,6 +11,9 @@ from numpy.random import Generator
 
 Pixels = np.ndarray
 
+_CLEAR = 0.4
+"""Share of pictures that are altered in colour alone: most photos are sharp and whole."""
+
 
 def background(rng: Generator, size: int) -> Pixels:
     """A picture of nothing in particular: clouds of noise, gradients, furniture-like shapes."""
@@ -28,6 +31,8 @@ def background(rng: Generator, size: int) -> Pixels:
 def spoil(rng: Generator, picture: Pixels) -> Pixels:
     """Colour, light, sharpness, noise, compression and drawing styles, each at random."""
     picture = _colour(rng, picture)
+    if rng.random() < _CLEAR:
+        return picture
     if rng.random() < 0.25:
         picture = _draw(rng, picture)
     if rng.random() < 0.35:

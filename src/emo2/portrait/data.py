@@ -32,6 +32,13 @@ from emo2.portrait.views import (
 
 Batch = dict[str, Tensor]
 
+_SCENES_WITH_HANDS = 0.6
+"""Share of the whole pictures whose people surely show hands; the others are any of the set."""
+_EDGE = 0.35
+"""How often a picture ends where the view does, and is grey beyond, as `Square.crop` shows what lies outside a photo."""
+_HIDDEN = 0.25
+"""Weight of a point that something hides, in a hand that is mostly seen."""
+
 
 class FinderBatches:
     """Batches of whole pictures, faces and hands (`sizes`); the same number gives the same batch.
@@ -69,12 +76,18 @@ class FinderBatches:
         self._read(number)
         rng = np.random.default_rng([self._seed, number])
         size, crop = self._config.size, self._config.crop
+        hands = self._hands if self._hands.views else self._pool
         items = {
-            "scene": [scene(rng, self._pool, size) for _ in range(self._sizes[0])],
+            "scene": [
+                scene(rng, hands if rng.random() < _SCENES_WITH_HANDS else self._pool, size)
+                for _ in range(self._sizes[0])
+            ],
             "face": [face_crop(rng, self._pool, crop) for _ in range(self._sizes[1])],
         }
         if self._hands.views:
-            items["hand"] = [hand_crop(rng, self._hands, crop) for _ in range(self._sizes[2])]
+            items["hand"] = [
+                hand_crop(rng, self._hands, self._config.hand_crop) for _ in range(self._sizes[2])
+            ]
         return {
             f"{name}_{key}": torch.from_numpy(np.stack([item[key] for item in made]))
             for name, made in items.items()
@@ -92,6 +105,7 @@ def scene(rng: Generator, pool: Pool, size: int) -> dict[str, np.ndarray]:
     owner = np.zeros((size, size), np.uint8)
     parts = np.zeros((size, size), np.uint8)
     people: list[View] = []
+    outside = np.zeros((size, size), bool)
     count = int(rng.choice([0, 1, 2, 3], p=[0.06, 0.76, 0.12, 0.06]))
     for number in range(1, count + 1):
         view = _place(rng, pool.pick(rng), size, alone=count == 1)
@@ -101,6 +115,8 @@ def scene(rng: Generator, pool: Pool, size: int) -> dict[str, np.ndarray]:
         shown = inside if whole else person
         soft = cv2.GaussianBlur(shown.astype(np.float32), (0, 0), 0.7)[..., None]
         canvas = (canvas * (1 - soft) + view.picture * soft).astype(np.uint8)
+        if whole and rng.random() < _EDGE:
+            outside = ~inside
         parts[shown] = view.parts[shown]
         owner[person] = number
         people.append(view)
@@ -108,7 +124,7 @@ def scene(rng: Generator, pool: Pool, size: int) -> dict[str, np.ndarray]:
     maps["parts"] = cv2.resize(
         parts, (size // STRIDE,) * 2, interpolation=cv2.INTER_NEAREST
     ).astype(np.int64)
-    return {"image": _to_input(spoil(rng, canvas)), **maps}
+    return {"image": _to_input(spoil(rng, canvas), outside), **maps}
 
 
 def _place(rng: Generator, view: View, size: int, *, alone: bool) -> View:
@@ -207,14 +223,17 @@ def face_crop(rng: Generator, pool: Pool, size: int) -> dict[str, np.ndarray]:
         x, y = _elsewhere(rng, view, (x, y), 0.5 * (side + reach))
     crop = _crop(rng, pool, view, (x, y, reach), size, turn=20.0)
     return {
-        "image": _to_input(spoil(rng, crop.picture)),
+        "image": _to_input(spoil(rng, crop.picture), _outside(rng, crop)),
         "points": crop.face.astype(np.float32),
         "present": np.asarray(present, np.float32),
     }
 
 
 def hand_crop(rng: Generator, pool: Pool, size: int) -> dict[str, np.ndarray]:
-    """A crop around a hand, shown as a left one; sometimes without a hand."""
+    """A crop around a hand, shown as a left one; sometimes without a hand.
+
+    `present` is 1 from .7 of the points seen (a hand seen from its edge hides a finger or two) and 0 below .2.
+    """
     view = pool.pick(rng)
     seen = view.hands[..., 2].mean(1).clip(0)
     hand = int(rng.random() < seen[1] / max(seen.sum(), 1e-6))
@@ -224,17 +243,19 @@ def hand_crop(rng: Generator, pool: Pool, size: int) -> dict[str, np.ndarray]:
         x, y = (np.array([x, y]) + side * rng.uniform(-0.25, 0.25, 2)).tolist()
     else:
         reach = rng.uniform(0.1, 0.5) * view.picture.shape[0]
-        x, y = _elsewhere(rng, view, (x, y), 0.5 * (side + reach))
+        x, y = _no_hand(rng, view, (x, y), 0.5 * (side + reach))
     crop = _crop(rng, pool, view, (x, y, reach), size, turn=40.0, mirrored=hand == 1)
     points = crop.hands[0].astype(np.float32)
     inside = ((points[:, :2] > 0) & (points[:, :2] < size)).all(1)
     points[:, 2] = points[:, 2].clip(0) * inside
+    present = ((points[:, 2].mean() - 0.2) / 0.5).clip(0, 1)
+    points[:, 2] = np.maximum(points[:, 2], _HIDDEN * present * inside)
     masks = np.stack([crop.parts == 5, crop.parts == 4]).astype(np.float32)
     cells = size // STRIDE
     return {
-        "image": _to_input(spoil(rng, crop.picture)),
+        "image": _to_input(spoil(rng, crop.picture), _outside(rng, crop)),
         "points": points,
-        "present": np.asarray(points[:, 2].mean(), np.float32),
+        "present": np.asarray(present, np.float32),
         "masks": np.stack(
             [cv2.resize(mask, (cells, cells), interpolation=cv2.INTER_AREA) for mask in masks]
         ),
@@ -264,6 +285,7 @@ def _crop(
     keep = crop.parts != IGNORED
     if rng.random() < 0.4:
         keep &= crop.parts > 0
+        crop = replace(crop, parts=np.where(keep, crop.parts, 0))
     soft = cv2.GaussianBlur(keep.astype(np.float32), (0, 0), 0.8)[..., None]
     picture = pool.behind(rng, size) * (1 - soft) + crop.picture * soft
     return replace(crop, picture=picture.astype(np.uint8))
@@ -272,6 +294,18 @@ def _crop(
 def _direction(rng: Generator) -> np.ndarray:
     angle = rng.uniform(0, 2 * np.pi)
     return np.array([np.cos(angle), np.sin(angle)])
+
+
+def _no_hand(
+    rng: Generator, view: View, point: Sequence[float], distance: float
+) -> tuple[float, float]:
+    """A place away from a hand: every other time the face or a joint, which hands are mistaken for."""
+    if rng.random() < 0.5:
+        places = np.concatenate([view.face.mean(0)[None], view.body[:6, :2]])
+        x, y = places[rng.integers(len(places))] + rng.normal(0, 0.15, 2) * distance
+        if np.hypot(x - point[0], y - point[1]) > distance:
+            return float(x), float(y)
+    return _elsewhere(rng, view, point, distance)
 
 
 def _elsewhere(
@@ -290,6 +324,12 @@ def _elsewhere(
     return best
 
 
-def _to_input(picture: np.ndarray) -> np.ndarray:
-    """uint8, channels last, to float in [-1, 1], channels first."""
-    return picture.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+def _outside(rng: Generator, crop: View) -> np.ndarray:
+    """Where a crop leaves the picture, if it is one that ends where its view does."""
+    return (crop.parts == IGNORED) & (rng.random() < _EDGE)
+
+
+def _to_input(picture: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """uint8, channels last, to float in [-1, 1], channels first; 0 outside."""
+    pixels = picture.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+    return np.where(outside, np.float32(0), pixels)

@@ -329,7 +329,7 @@ def _look_at_hand(
     image: Float[Tensor, "3 h w"], finder: PortraitFinder, guess: Square, face: Face, heat: float
 ) -> Hand:
     """Two looks at a hand; its confidence counts both nets and how sharp the points are."""
-    size = finder.config.crop
+    size = finder.config.hand_crop
     side = min(max(guess.side, 0.7 * face.square.side), 1.5 * face.square.side)
     square = Square(guess.x, guess.y, 2.1 * side, mirrored=guess.mirrored)
     points, _, _ = look(image, finder.hand, square, size)
