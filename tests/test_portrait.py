@@ -1,5 +1,6 @@
 """The portrait finder: its geometry is exact, its labels follow every transform, it learns, and it says what it sees."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.numpy import save_file
 from torch.nn import functional
 
 from emo2 import weights
-from emo2.config import COMPACT
+from emo2.config import COMPACT, from_json, to_json
 from emo2.errors import UserError
 from emo2.media import read_photo
 from emo2.portrait import PortraitFinder, find
@@ -183,6 +184,13 @@ def test_a_hand_mostly_seen_is_wholly_there(tmp_path: Path) -> None:
         hidden = highest["points"][seen:, 2]
         assert (hidden < 0.3).all()
         assert (hidden > 0).any() == (most > 0 and seen < 21)
+
+
+def test_weights_that_do_not_tell_see_hands_in_64_pixels() -> None:
+    told = json.loads(to_json(COMPACT))
+    assert from_json(json.dumps(told)).finder.hand_crop == 96
+    del told["finder"]["hand_crop"]
+    assert from_json(json.dumps(told)).finder.hand_crop == 64
 
 
 def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
