@@ -30,7 +30,7 @@ _FACE_SURE = 0.45
 _SHARPNESS = 2.5
 """Of the read-out: tuned by eye, as all thresholds here."""
 _HAND_HEAT = 0.15
-_HAND_SURE = 0.6
+_HAND_SURE = 0.8
 _FRAMINGS = (0.2, 0.14)
 """Share of the second look's square that the face takes: upper body, and with arms spread."""
 _FACE_HEIGHT = 0.24
