@@ -7,7 +7,16 @@ from torch import Tensor
 
 from emo2.config import COMPACT
 from emo2.video.codec import FLOW_SCALE, VISIBILITY_RANGE, Field, RelativeCodec, assemble, warp
-from emo2.video.examples import BODY, GROUPS, HEAD, UNITS, draw_known, known_of
+from emo2.video.examples import (
+    BODY,
+    FACE_ACTIONS,
+    GROUPS,
+    HEAD,
+    UNITS,
+    draw_known,
+    known_of,
+)
+from emo2.video.face_table import face_reach
 from emo2.video.painter import Painter, cut, draw_corners, prepare
 from emo2.video.prior import (
     Expectation,
@@ -114,6 +123,21 @@ def test_a_turning_head_takes_what_the_face_does_along() -> None:
         hidden[1, :, :-10], hidden[0].roll(-8, -1)[:, :-10], atol=1e-4, rtol=0
     )
     assert hidden[0].min() == -1.0
+
+
+def test_a_face_that_acts_moves_neither_hair_nor_wall_and_a_neutral_one_nothing() -> None:
+    torch.manual_seed(0)
+    basis, output = MotionBasis(VIDEO), output_of()
+    output[:, -4:] = 20.0  # all of it is the person's
+    conditions = torch.zeros(2, 3, 64)
+    conditions[:, 1:, :FACE_ACTIONS] = torch.rand(2, 2, FACE_ACTIONS)
+    with torch.no_grad():
+        flow = CODEC.field(basis(output, MARKS, conditions).mean).flow * GRID
+    face = face_reach(MARKS, GRID)
+    assert flow[:, 0].abs().max() == 0
+    assert 0.05 < (face == 0).float().mean() < 0.9
+    assert (flow[:, 1:] * (face == 0)[:, None]).abs().max() < 1e-4
+    assert (flow[:, 1:] * (face == 1)[:, None]).abs().amax((1, 2, 3, 4)).min() > 0.1
 
 
 def test_how_far_a_part_goes_belongs_to_the_part_and_not_to_its_place() -> None:

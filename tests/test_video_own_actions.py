@@ -83,7 +83,7 @@ def test_a_new_network_finds_a_neutral_face_and_learns_to_tell_two_apart() -> No
     wanted, known = torch.zeros(2, FACE_ACTIONS), torch.ones(2, dtype=torch.bool)
     wanted[1, JAW] = 0.8
     optimiser = torch.optim.Adam(network.parameters(), 2e-3)
-    for _ in range(30):
+    for _ in range(90):
         loss = own_loss(network(images, marks), wanted, known)
         optimiser.zero_grad()
         loss.backward()

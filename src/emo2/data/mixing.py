@@ -59,7 +59,9 @@ def mix_for(part: str, config: VideoConfig, *, people: int | None = None) -> Mix
     run = config.motion_frames + config.clip_frames
     mixes = {
         "own": Mix(draw=Draw(people=12, frames=4, still=True), faces=0.75, bodies=0.2, takes=0.05),
-        "basis": Mix(draw=Draw(people=8, frames=6)),
+        "basis": Mix(
+            draw=Draw(people=8, frames=12, half=True), faces=0.68, bodies=0.12, takes=0.20
+        ),  # a person costs as much as 50 of its frames
         "painter": Mix(draw=Draw(people=6, frames=4)),
         "details": Mix(
             draw=Draw(people=8, frames=6, still=True), faces=1.0, bodies=0.0, takes=0.0, toothy=0.35

@@ -21,6 +21,8 @@ CHANNELS = 3
 """Flow along the face's two axes; visibility as the latent has it."""
 LOW, HIGH = (-2.2, -1.0), (2.2, 1.9)
 """The table's corners: forehead to chin, ear to ear."""
+REACH_FADE = 0.5
+"""Over how much outside the table's corners `face_reach` falls to 0."""
 
 
 def axes_of(marks: Float[Tensor, "b 3 2"]) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b 2 2"]]:
@@ -46,11 +48,7 @@ class FaceTable(nn.Module):
         """Backward flow in views' sides, and visibility, on a grid of `side` cells; zero outside the table."""
         count = actions.shape[1]
         own = torch.einsum("bfa,acyx->bfcyx", actions, self.values)
-        origin, axes = axes_of(marks)
-        middles = (torch.arange(side, device=marks.device, dtype=marks.dtype) + 0.5) / side
-        ys, xs = torch.meshgrid(middles, middles, indexing="ij")
-        away = torch.stack([xs, ys], dim=-1) - origin[:, None, None]
-        places = torch.einsum("bij,byxj->byxi", torch.linalg.inv(axes), away)
+        places = _places(marks, side)
         low, high = (torch.tensor(corner).to(places) for corner in (LOW, HIGH))
         grid = (places - low) / (high - low) * 2.0 - 1.0
         found = F.grid_sample(
@@ -59,7 +57,24 @@ class FaceTable(nn.Module):
             align_corners=False,
         )
         found = rearrange(found, "(b f) c y x -> b f c y x", f=count)
-        return _turn(axes, found)
+        return _turn(axes_of(marks)[1], found)
+
+
+def face_reach(marks: Float[Tensor, "b 3 2"], side: int) -> Float[Tensor, "b 1 s s"]:
+    """1 on the face and a little around it, 0 where no face action moves anything: hair, neck, what is behind."""
+    places = _places(marks, side)
+    low, high = (torch.tensor(corner).to(places) for corner in (LOW, HIGH))
+    inside = torch.minimum(places - low, high - places).amin(-1)
+    return (1.0 + inside / REACH_FADE).clamp(0.0, 1.0)[:, None]
+
+
+def _places(marks: Float[Tensor, "b 3 2"], side: int) -> Float[Tensor, "b s s 2"]:
+    """Where a grid's cells lie along the two axes of a face."""
+    origin, axes = axes_of(marks)
+    middles = (torch.arange(side, device=marks.device, dtype=marks.dtype) + 0.5) / side
+    ys, xs = torch.meshgrid(middles, middles, indexing="ij")
+    away = torch.stack([xs, ys], dim=-1) - origin[:, None, None]
+    return torch.einsum("bij,byxj->byxi", torch.linalg.inv(axes), away)
 
 
 def _turn(matrix: Float[Tensor, "b 2 2"], values: Float[Tensor, "b f 3 y x"]) -> Tensor:

@@ -19,8 +19,8 @@ from emo2.video.face_table import HIGH, LOW, axes_of
 
 SIDE = 96
 """Pixels a side of the face as it is read: the table's window (`face_table`)."""
-WIDTHS = (16, 32, 48, 64)
-READ = 16
+WIDTHS = (24, 48, 96, 128)
+READ = 24
 CELLS = 6
 KEPT = ("brow", "cheek", "nose", "eye", "mouthSmile", "mouthFrown", "mouthDimple")
 """How the names of actions begin that are a face's expression, not its speech."""
@@ -45,9 +45,9 @@ class OwnActions(nn.Module):
             nn.AdaptiveAvgPool2d(CELLS),
         )
         self.read = nn.Sequential(
-            nn.Linear(READ * CELLS**2, 128),
+            nn.Linear(READ * CELLS**2, 256),
             nn.SiLU(),
-            zeroed(nn.Linear(128, FACE_ACTIONS)),  # nothing is known yet: a neutral face
+            zeroed(nn.Linear(256, FACE_ACTIONS)),  # nothing is known yet: a neutral face
         )
 
     def forward(
@@ -93,14 +93,16 @@ def keep_expression(
     return torch.cat([face, conditions[..., FACE_ACTIONS:]], dim=-1)
 
 
-def reading_loss(network: OwnActions, batch: Examples) -> Tensor:
-    """`own_loss` over the references, and over those frames whose heads are where the reference has them."""
+def reading_loss(network: OwnActions, batch: Examples, *, frames: bool = True) -> Tensor:
+    """`own_loss` over the references and, with `frames`, over those whose heads are where the reference has them."""
     told = batch.known_groups()[:, 0]
+    if not frames:
+        return own_loss(network(batch.reference, batch.marks), batch.reference_actions, told)
     still = is_still(batch.conditions[..., FACE_ACTIONS:]) & told[:, None]
     count = batch.frames.shape[1]
-    frames = F.interpolate(batch.frames[still], batch.reference.shape[-2:], mode="bilinear")
+    images = F.interpolate(batch.frames[still], batch.reference.shape[-2:], mode="bilinear")
     marks = batch.marks[:, None].expand(-1, count, -1, -1)[still]
-    found = network(torch.cat([batch.reference, frames]), torch.cat([batch.marks, marks]))
+    found = network(torch.cat([batch.reference, images]), torch.cat([batch.marks, marks]))
     actions = batch.conditions[..., :FACE_ACTIONS][still]
     known = torch.cat([told, still[still]])
     return own_loss(found, torch.cat([batch.reference_actions, actions]), known)

@@ -29,11 +29,10 @@ from emo2.video.examples import (
     FACE_ACTIONS,
     HEAD,
     UNITS,
-    at_rest,
     face_planes,
     known_of,
 )
-from emo2.video.face_table import FaceTable
+from emo2.video.face_table import FaceTable, face_reach
 
 SCALE_TERMS = 7
 """Terms of the log-scale: one, three flags of what is known, size of the face's, head's and torso's change."""
@@ -60,6 +59,27 @@ class Expectation:
     scale: Float[Tensor, "b f c s s"]
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Basis latents, flat: of no condition, of face actions, of the pose, of learned functions; scales; matte."""
+
+    still: Float[Tensor, "b 1 l"]
+    acting: Float[Tensor, "b a l"]
+    posing: Float[Tensor, "b p l"]
+    free: Float[Tensor, "b n l"]
+    scales: Float[Tensor, "b 7 l"]
+    matte: Float[Tensor, "b 1 g g"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Terms:
+    """Weights of `_Parts`: of actions and functions for the face; of pose and functions; of the photo itself."""
+
+    acting: Float[Tensor, "b f m"]
+    posing: Float[Tensor, "b f k"]
+    resting: Float[Tensor, "b 1 j"]
+
+
 def basis_channels(config: VideoConfig, latent: int) -> int:
     """Channels that the reference network must put out for `MotionBasis`: latents, then the matte."""
     return (1 + config.conditions + config.basis + SCALE_TERMS) * latent + config.codec.pack**2
@@ -71,7 +91,7 @@ class MotionBasis(nn.Module):
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
         self.codec = RelativeCodec(config.codec)
-        self.channels = self.codec.channels
+        self.channels, self.free = self.codec.channels, config.basis
         self.table = FaceTable()
         if config.reference.out_channels != basis_channels(config, self.channels):
             raise ValueError(
@@ -96,7 +116,8 @@ class MotionBasis(nn.Module):
         """`known`: which of face, head and torso are given; all of them if None.
 
         The face's actions, like head and torso, are told against the photo's own (`own_actions.against`).  Head and
-        torso move the picture first; the face acts in the moved picture: F(p) = H(p) + A(p + H(p)).
+        torso move the picture first; the face acts in the moved picture: F(p) = H(p) + A(p + H(p)).  H and A are both
+        told in the photo's places (`settle`), and A ends where the face does (`face_table.face_reach`).
         """
         if known is None:
             known = torch.ones(len(output), 3, dtype=torch.bool, device=output.device)
@@ -109,49 +130,62 @@ class MotionBasis(nn.Module):
     ) -> Float[Tensor, "b f 2 g g"]:
         """The flow by which head and torso alone carry the face, in views' sides."""
         known = torch.ones(len(output), 3, dtype=torch.bool, device=output.device)
-        given = known_of(torch.cat([conditions, at_rest(conditions)], dim=1), known)
-        held = self.codec.cells(self._held(output.float(), given))[:, :, :2] * FLOW_SCALE
-        moved, rest = held.chunk(2, dim=1)
-        return moved - rest
+        terms = self._terms(known_of(conditions, known))
+        held = self._held(self._parts(output.float()), terms)
+        return self.codec.cells(held)[:, :, :2] * FLOW_SCALE
 
     def matte(self, output: Float[Tensor, "b k s s"]) -> Float[Tensor, "b 1 g g"]:
         """Logit of how surely each cell of the photo is the person's, who moves, and not what is behind."""
-        return self.codec.unpack(output[:, -(self.codec.config.pack**2) :].float())
+        return self._parts(output.float()).matte
 
-    def _held(self, output: Tensor, given: Tensor) -> Tensor:
-        """What head and torso do, and what is not the sum of the face's actions."""
-        still, _, posing, free, _ = self._kinds(output)
-        resting = given[:, :1].clone()
-        resting[..., :-3] = 0.0
-        given = torch.cat([resting, given], dim=1)
-        pose = given[..., FACE_ACTIONS:-3]
-        terms = torch.cat([torch.ones_like(given[..., :1]), pose, self.functions(given)], -1)
-        held = torch.bmm(terms, torch.cat([still, posing, free], 1))
-        held = held.reshape(*given.shape[:2], self.channels, *output.shape[-2:])
-        rest, cells = self.codec.cells(held).split([1, given.shape[1] - 1], dim=1)
-        flow = (cells[:, :, :2] - rest[:, :, :2]).flatten(0, 1)  # a photo at rest stays as it is
-        cells = torch.cat([settle(flow), cells[:, :, 2:].flatten(0, 1)], dim=1)
-        return self.codec.pack(cells).view_as(held[:, 1:])
-
-    def _kinds(self, output: Tensor) -> tuple[Tensor, ...]:
-        """The basis latents, flat: of no condition, of face actions, of the pose, of learned functions; scales."""
-        output = output[:, : -(self.codec.config.pack**2)]
-        batch, _, side, _ = output.shape
-        free = self.functions[-1].out_features
+    def _parts(self, output: Float[Tensor, "b k s s"]) -> _Parts:
+        """The reference network's output by what it is for."""
         pose = UNITS.numel() - FACE_ACTIONS
-        flat = output.reshape(batch, -1, self.channels * side * side)
-        return flat.split([1, FACE_ACTIONS, pose, free, SCALE_TERMS], dim=1)
+        counts = [n * self.channels for n in (1, FACE_ACTIONS, pose, self.free, SCALE_TERMS)]
+        found = output.split([*counts, self.codec.config.pack**2], dim=1)
+        flat = (rearrange(z, "b (k c) h w -> b k (c h w)", c=self.channels) for z in found[:-1])
+        return _Parts(*flat, matte=self.codec.unpack(found[-1]))
+
+    def _terms(self, given: Float[Tensor, "b f 67"]) -> _Terms:
+        """What the basis latents are weighted with.
+
+        A learned function of the face and the pose is parted: what it says of the face alone acts on the face, and
+        what the pose adds to that moves the head.  So a head at rest is at rest, whatever its face does.
+        """
+        still, neutral = given.clone(), given[:, :1].clone()
+        still[..., FACE_ACTIONS:-3] = 0.0
+        neutral[..., :-3] = 0.0
+        free = self.functions(torch.cat([given, still, neutral], dim=1))
+        free, of_face, of_none = free.split([given.shape[1]] * 2 + [1], dim=1)
+        return _Terms(
+            acting=torch.cat([given[..., :FACE_ACTIONS], of_face - of_none], dim=-1),
+            posing=torch.cat([given[..., FACE_ACTIONS:-3], free - of_face], dim=-1),
+            resting=torch.cat([torch.ones_like(of_none[..., :1]), of_none], dim=-1),
+        )
+
+    def _held(self, parts: _Parts, terms: _Terms) -> Float[Tensor, "b f c s s"]:
+        """What head and torso do: their flow, and what is seen and of what colour beside the face's part of it."""
+        size = parts.matte.shape[-1] // self.codec.config.pack
+        rest = torch.bmm(terms.resting, torch.cat([parts.still, parts.free], 1))
+        moved = torch.bmm(terms.posing, torch.cat([parts.posing, parts.free], 1))
+        rest, moved = (
+            self.codec.cells(z.reshape(*z.shape[:2], self.channels, size, size))
+            for z in (rest, moved)
+        )
+        flow = settle(moved[:, :, :2].flatten(0, 1))  # a photo at rest stays as it is
+        cells = torch.cat([flow, (rest + moved)[:, :, 2:].flatten(0, 1)], dim=1)
+        return rearrange(self.codec.pack(cells), "(b f) c h w -> b f c h w", b=len(rest))
 
     def _expect(
         self, output: Tensor, marks: Tensor, conditions: Tensor, known: Tensor
     ) -> Expectation:
         given = known_of(conditions, known)
-        actions = given[..., :FACE_ACTIONS]
-        held = self._held(output, given)
-        _, acting, _, _, scales = self._kinds(output)
-        acted = torch.bmm(actions, acting).reshape(held.shape)
-        mean = self._follow(held, acted, marks, actions, self.matte(output))
-        log_scale = torch.bmm(scale_terms(given), scales).reshape(held.shape)
+        parts, terms = self._parts(output), self._terms(given)
+        held = self._held(parts, terms)
+        acting = torch.cat([parts.acting, parts.free], 1)
+        acted = torch.bmm(terms.acting, acting).reshape(held.shape)
+        mean = self._follow(held, acted, marks, given[..., :FACE_ACTIONS], parts.matte)
+        log_scale = torch.bmm(scale_terms(given), parts.scales).reshape(held.shape)
         return Expectation(mean=mean, scale=log_scale.clamp(*LOG_SCALE).exp())
 
     def _follow(
@@ -162,9 +196,11 @@ class MotionBasis(nn.Module):
         held, acted = (
             self.codec.unpack(rearrange(z, "b f c h w -> (b f) c h w")) for z in (held, acted)
         )
+        acted = acted * face_reach(marks, acted.shape[-1]).repeat_interleave(count, 0)
         usual = rearrange(self.table(marks, actions, acted.shape[-1]), "b f c h w -> (b f) c h w")
         flow, seen = usual.split([2, 1], dim=1)
         acted = acted + F.pad(torch.cat([flow / FLOW_SCALE, seen], 1), (0, 0, 0, 0, 0, 3))
+        acted = torch.cat([settle(acted[:, :2]), acted[:, 2:]], dim=1)
         whole = held + warp(acted, held[:, :2] * FLOW_SCALE)
         whole = stand_before(whole, matte.repeat_interleave(count, 0))
         return rearrange(self.codec.pack(whole), "(b f) c h w -> b f c h w", b=batch)

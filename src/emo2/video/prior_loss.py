@@ -13,7 +13,9 @@ from emo2.video.prior import Expectation, MotionBasis
 HIDDEN_WEIGHT = 6.0
 """Weight of a hidden cell against a seen one in the visibility's loss: few cells are hidden, and they matter."""
 STILLNESS = 0.06
-"""Mean flow, in latent units, of a frame whose error counts half as much as that of a frame at rest."""
+"""Added to a frame's mean flow, in latent units, where its error counts against that."""
+EVENNESS = 0.75
+"""1: an error counts as a share of its frame's motion, however far a head turns; 0: every pixel counts the same."""
 MATTE_WEIGHT = 0.2
 
 
@@ -46,7 +48,7 @@ def prior_loss(
         codec.unpack(z.flatten(0, 1)).split([2, 1, 3], dim=1) for z in (expected.mean, target)
     )
     size = wanted[0].abs().mean((1, 2, 3), keepdim=True)
-    weight = importance.flatten(0, 1) / (STILLNESS + size)
+    weight = importance.flatten(0, 1) / (STILLNESS + size) ** EVENNESS
     weight = weight / weight.mean()
     logit, wanted_logit = (z[1] * VISIBILITY_SCALE for z in (mean, wanted))
     seen = wanted_logit.sigmoid()

@@ -38,13 +38,7 @@ from emo2.video.lips_together import lips_together
 from emo2.video.look import Look, Seen, ViewLook
 from emo2.video.own_actions import OwnActions, against, reading_loss
 from emo2.video.painter import Painter, half_true, losses_on_squares, prepare
-from emo2.video.prior import (
-    Expectation,
-    FacePlaces,
-    MotionBasis,
-    standardise,
-    start_basis,
-)
+from emo2.video.prior import Expectation, FacePlaces, MotionBasis, standardise, start_basis
 from emo2.video.prior_loss import prior_losses
 from emo2.video.script import DrawMaps, Script, dequantise
 from emo2.video.unet import UNet
@@ -90,14 +84,15 @@ class VideoStage(nn.Module):
         self.parts = parts
         owners = {
             "own": (self.own,),
-            "basis": (self.reference, self.basis, self.places),
+            "basis": (self.reference, self.basis, self.places, self.own),
             "painter": (self.painter,),
             "details": () if self.details is None else (self.details,),
             "denoiser": (self.denoiser,),
         }
-        for part, modules in owners.items():
-            for module in modules:
-                module.requires_grad_(part in parts)
+        self.requires_grad_(False)
+        for part in parts:
+            for module in owners[part]:
+                module.requires_grad_(True)
         return self
 
     def see(
@@ -156,8 +151,8 @@ class VideoStage(nn.Module):
     def losses(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms alone."""
         terms: dict[str, Tensor] = {}
-        if "own" in self.parts:
-            terms["own"] = reading_loss(self.own, batch)
+        if {"own", "basis"} & set(self.parts):
+            terms["own"] = reading_loss(self.own, batch, frames="own" in self.parts)
         if set(self.parts) == {"own"}:
             return terms
         known = draw_known(
