@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from emo2 import signals
-from emo2.video.examples import BODY_VIEW, FACE_ACTIONS, FACE_VIEW, UNITS
+from emo2.video.examples import BODY_VIEW, FACE_ACTIONS, FACE_VIEW, MIRROR_ACTIONS, UNITS
 from emo2.video.opening import as_asked
 from emo2.video.own_actions import (
     SIDE,
@@ -92,6 +92,18 @@ def test_a_new_network_finds_a_neutral_face_and_learns_to_tell_two_apart() -> No
         jaws = network(images, marks)[:, JAW] * UNITS[JAW]
     assert jaws[0] < 0.25
     assert jaws[1] > 0.55
+
+
+@torch.no_grad()
+def test_a_mirrored_photo_is_read_as_the_mirrored_face() -> None:
+    torch.manual_seed(0)
+    network = OwnActions()
+    torch.nn.init.normal_(network.read[-1].weight)
+    images = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    mirrored = torch.stack([1.0 - MARKS[..., 0], MARKS[..., 1]], -1)[:, [0, 2, 1]]
+    found, other = network(images, MARKS), network(images.flip(-1), mirrored)
+    torch.testing.assert_close(other, found[:, MIRROR_ACTIONS], atol=1e-4, rtol=1e-3)
+    assert (other - found).abs().max() > 0.1
 
 
 def test_faces_that_nobody_knows_do_not_count() -> None:

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from emo2 import signals
 from emo2.nn import zeroed
 from emo2.video.details import cut_window
-from emo2.video.examples import FACE_ACTIONS, FACE_VIEW, UNITS, Examples, is_still
+from emo2.video.examples import (
+    FACE_ACTIONS,
+    FACE_VIEW,
+    MIRROR_ACTIONS,
+    UNITS,
+    Examples,
+    is_still,
+)
 from emo2.video.face_table import HIGH, LOW, axes_of
 
 SIDE = 96
@@ -53,11 +60,13 @@ class OwnActions(nn.Module):
     def forward(
         self, images: Float[Tensor, "b 3 s s"], marks: Float[Tensor, "b 3 2"]
     ) -> Float[Tensor, "b 52"]:
-        """`images`: views; `marks`: mouth and eyes in view units."""
+        """`images`: views; `marks`: mouth and eyes in view units.  The mean of what a face and its mirror image say."""
         with torch.autocast(images.device.type, enabled=False):
             faces = cut_window(images.float(), face_places(marks.float()))
         faces = faces - faces.mean((1, 2, 3), keepdim=True)
-        return self.read(self.look(faces).flatten(1)).float()
+        said = self.read(self.look(torch.cat([faces, faces.flip(-1)])).flatten(1)).float()
+        one, other = said.chunk(2)
+        return (one + other[:, MIRROR_ACTIONS]) / 2
 
 
 def face_places(marks: Float[Tensor, "b 3 2"]) -> Float[Tensor, "b s s 2"]:
