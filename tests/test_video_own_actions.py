@@ -104,7 +104,7 @@ def test_a_mirrored_photo_is_read_as_the_mirrored_face() -> None:
     mirrored = torch.stack([1.0 - MARKS[..., 0], MARKS[..., 1]], -1)[:, [0, 2, 1]]
     found, other = network(images, MARKS), network(images.flip(-1), mirrored)
     torch.testing.assert_close(other, found[:, MIRROR_ACTIONS], atol=1e-4, rtol=1e-3)
-    assert (other - found).abs().max() > 0.01
+    assert (other - found).abs().max() > 0.003
 
 
 def test_faces_that_nobody_knows_do_not_count() -> None:
