@@ -296,7 +296,7 @@ def test_a_frozen_film_scores_as_its_held_frame_and_nothing_moves(
         assert value(films, "frozen", name) == pytest.approx(0, abs=0.02), name
     # the points of a held picture settle for some frames, by next to nothing, and a correlation knows no size
     assert abs(value(films, "frozen", "mouth_mouth_r")) < 0.15
-    assert value(films, "frozen", "sharpness_change") == pytest.approx(1, abs=0.01)
+    assert value(films, "frozen", "sharpness_change") == pytest.approx(1, abs=0.03)
     assert (
         value(films, "frozen", "identity_drift") < 0.1
     )  # places are averaged over time: they settle
