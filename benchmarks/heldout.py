@@ -25,7 +25,7 @@ from emo2 import pipeline
 from emo2.data.shards import list_shards, near_arms
 from emo2.metrics.flow import psnr, ssim
 from emo2.video import VideoStage
-from emo2.video.examples import BODY_VIEW, FACE_VIEW, marks_of
+from emo2.video.examples import BODY, BODY_VIEW, FACE_VIEW, HEAD, marks_of
 from emo2.video.own_actions import against
 from emo2.video.painter import prepare
 from emo2.video.script import dequantise
@@ -62,18 +62,23 @@ def people(folder: Path) -> Iterator[dict[str, Tensor]]:
         with safe_open(path, framework="pt") as shard:
             body = "body" in (shard.metadata() or {}).get("view", "")
             names = [name for name in shard.keys() if name != "samples"]  # noqa: SIM118
-            for who in range(len(shard.get_slice("frames")[:])):
+            for who in range(shard.get_slice("frames").get_shape()[0]):
                 found = {name: shard.get_slice(name)[who] for name in names}
                 yield found | {"view": torch.tensor([BODY_VIEW if body else FACE_VIEW])}
+
+
+def told(person: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """What stage 2 is told of a person: the reference (1 3 s s), conditions (1 f 64), marks (1 3 2)."""
+    pose = [person[name] - person[f"reference_{name}"] for name in ("head", "body")]
+    conditions = torch.cat([person["actions"].float(), *pose], dim=-1)[None]
+    marks = marks_of(person["face_points"][0].float())[None]
+    return dequantise(person["reference"])[None], conditions, marks
 
 
 @torch.inference_mode()
 def measure(stage: VideoStage, person: dict[str, Tensor], table: dict[str, list[float]]) -> None:
     """Add one person's figures to the table."""
-    reference = dequantise(person["reference"])[None]
-    pose = [person[name] - person[f"reference_{name}"] for name in ("head", "body")]
-    conditions = torch.cat([person["actions"].float(), *pose], dim=-1)[None]
-    marks = marks_of(person["face_points"][0].float())[None]
+    reference, conditions, marks = told(person)
     seen = stage.see(reference[:, None], person["view"], marks)
     asked = against(conditions, stage.own(reference, marks), person["view"])
     field = stage.codec.field(stage.basis(seen.output, marks, asked).mean)
@@ -81,13 +86,13 @@ def measure(stage: VideoStage, person: dict[str, Tensor], table: dict[str, list[
     error = (field.flow[0] - flow).norm(dim=1) * VIEW
     still = flow.norm(dim=1) * VIEW
     visible = person["visibility"].float() > 127
-    here, arms = _places(person["parts"], flow.shape[-1])
+    here, arms = places_of(person["parts"], flow.shape[-1])
     for name, where in (
         ("all", visible), ("no arms", visible & ~arms), ("person", visible & ~arms & here)
     ):  # fmt: skip
         table[name].append(float(error[where].mean()))
         table[f"{name} still"].append(float(still[where].mean()))
-    turned = pose[0][:, :3].norm(dim=-1) + pose[1][:, :3].norm(dim=-1)
+    turned = conditions[0, :, HEAD][:, :3].norm(dim=-1) + conditions[0, :, BODY][:, :3].norm(dim=-1)
     for number, where in enumerate(visible & ~arms & here):
         if where.any():
             name = "small" if turned[number] < 0.03 else "middle" if turned[number] < 0.2 else "far"
@@ -111,7 +116,7 @@ def measure(stage: VideoStage, person: dict[str, Tensor], table: dict[str, list[
         table["sharp"].append(_edges(frame, on) / max(_edges(true, on), 1e-6))
 
 
-def _places(parts: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+def places_of(parts: Tensor, grid: int) -> tuple[Tensor, Tensor]:
     """Cells of the frames that hold the person, and those with arms of it or of the photo; f g g each."""
     step = parts.shape[-1] // grid
     person = F.max_pool2d((parts[:, None] > 0).float(), step)[1:, 0] > 0

@@ -24,12 +24,11 @@ from torch import Tensor
 from emo2 import pipeline
 from emo2.metrics.flow import psnr, ssim
 from emo2.video import VideoStage, prior
-from emo2.video.examples import marks_of
 from emo2.video.own_actions import EXPRESSION, against
 from emo2.video.script import dequantise
 from emo2.video.views import Composer, View, as_frames
 
-from heldout import VIEW, _places, people  # isort: skip - the folder of benchmarks is on the path
+from heldout import VIEW, people, places_of, told  # isort: skip - the folder of benchmarks is on the path
 
 
 def main() -> None:
@@ -99,13 +98,10 @@ def replaced(changes: dict[str, object]) -> Iterator[None]:
 @torch.inference_mode()
 def measure(stage: VideoStage, person: dict[str, Tensor], table: dict) -> None:
     """Errors of every variant on one person."""
-    reference = dequantise(person["reference"])[None]
-    pose = [person[name] - person[f"reference_{name}"] for name in ("head", "body")]
-    conditions = torch.cat([person["actions"].float(), *pose], dim=-1)[None]
-    marks = marks_of(person["face_points"][0].float())[None]
+    reference, conditions, marks = told(person)
     seen = stage.see(reference[:, None], person["view"], marks)
     flow = person["flow"].float()
-    here, _ = _places(person["parts"], flow.shape[-1])
+    here, _ = places_of(person["parts"], flow.shape[-1])
     visible = person["visibility"].float() > 127
     where = {"view": visible, "person": visible & here}
     for place, mask in where.items():

@@ -31,7 +31,7 @@ def limb_masks(
     small = (max(1, round(height * shrink)), max(1, round(width * shrink)))
     guide = functional.interpolate(image[None], small, mode="bilinear", antialias=True)[0]
     coarse = torch.zeros(4, *small)
-    parts = _parts(scene, small, shrink)[list(_FOREARMS)]
+    parts = _parts(scene, small, shrink, _FOREARMS)
     for index, (hand, sure) in enumerate(zip(hands, present, strict=True)):
         if hand is None or not sure:
             continue
@@ -47,15 +47,20 @@ def limb_masks(
 
 def body_masks(image: Float[Tensor, "3 h w"], scene: Scene) -> Float[Tensor, "3 h w"]:
     """Probability of torso with head, left arm and right arm, as coarse as the network's cells."""
-    parts = _parts(scene, (image.shape[-2], image.shape[-1]), 1.0)
-    return torch.stack([parts[list(group)].sum(0) for group in (_TRUNK, *_ARMS)]).clamp(0, 1)
+    groups = (_TRUNK, *_ARMS)
+    which = tuple(part for group in groups for part in group)
+    parts = _parts(scene, (image.shape[-2], image.shape[-1]), 1.0, which)
+    shares = parts.split([len(group) for group in groups])
+    return torch.stack([share.sum(0) for share in shares]).clamp(0, 1)
 
 
-def _parts(scene: Scene, size: tuple[int, int], shrink: float) -> Float[Tensor, "9 h w"]:
-    """Probability of every part, from the narrowest look that covers the place; 0 where none does."""
-    total = torch.zeros(9, *size)
+def _parts(
+    scene: Scene, size: tuple[int, int], shrink: float, which: tuple[int, ...]
+) -> Float[Tensor, "parts h w"]:
+    """Probability of these parts, from the narrowest look that covers the place; 0 where none does."""
+    total = torch.zeros(len(which), *size)
     for square, maps in reversed(list(zip(scene.squares, scene.maps, strict=True))):
-        parts = maps.parts[0].float().softmax(0)
+        parts = maps.parts[0].float().softmax(0)[list(which)]
         window = _window(maps.parts.shape[-1])[None]
         *found, weight = square.scaled(shrink).uncrop(torch.cat([parts, window]), size)
         total = weight * torch.stack(found) + (1 - weight) * total

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from emo2.video import layer_paint
-from emo2.video.layer_cut import Plane
-from emo2.video.layer_masks import Limb, pixel_grid, segment_distance
+from emo2.video.layer_cut import Plane, ease
+from emo2.video.layer_masks import Limb, like_skin, pixel_grid, segment_distance
 
 _ALIKE = 0.3
 """Difference of colours (of 2) up to which a forearm is as bare as its hand."""
-_HUE, _LIGHT = 14, 90
-"""Differences (Lab) from the hand's usual colour up to which a place is skin, in whatever light."""
+_LIGHT = 90
+"""Difference of light (Lab) from the hand's usual colour up to which a place of its hue is skin, whatever falls on it."""
 _SLEEVE_REACH = 0.35
 """Shoulder widths about the wrist within which a sleeve is continued behind the hand."""
 _CUFF_REACH = 0.2
@@ -82,9 +82,7 @@ def sleeve_behind(
     if not hand.any():
         return colour
     pixels = ((plane.colour[..., :3] + 1) * 127.5).clip(0, 255).astype(np.uint8)
-    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
-    off = np.abs(lab - np.median(lab[hand], axis=0))
-    skin = (np.hypot(off[..., 1], off[..., 2]) < _HUE) & (off[..., 0] < _LIGHT)
+    skin = like_skin(pixels, hand, _LIGHT)
     rim = cv2.dilate((taken > 0.02).astype(np.uint8), np.ones((5, 5), np.uint8))
     cloth = (alpha > 0.95) & (rim == 0) & ~skin
     near = np.linalg.norm(pixel_grid(alpha.shape) + plane.box[:2] - limb.wrist, axis=-1) / limb.unit
@@ -134,8 +132,3 @@ def _half_width(
     if shown.sum() < 30:
         return 0.75 * limb.radius
     return float(np.clip(np.quantile(away[shown], 0.8), 0.45 * limb.radius, 1.1 * limb.radius))
-
-
-def ease(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    t = np.clip((values - low) / (high - low), 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from emo2.hands.flesh import Flesh
 from emo2.hands.raster import Coverage, rasterise, vertex_normals
-from emo2.video.hand_behind import ease, without_hand
-from emo2.video.layer_cut import Arm
+from emo2.video.hand_behind import without_hand
+from emo2.video.layer_cut import Arm, ease
 from emo2.video.layer_motion import Field
 
 Box = tuple[int, int, int, int]

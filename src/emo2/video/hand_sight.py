@@ -16,7 +16,16 @@ from jaxtyping import Bool, Float32, UInt8
 from emo2.hands import HandModel
 from emo2.hands.fit import HandFit, Sight, fit_hand
 from emo2.signals import HAND_SIDES, Portrait
-from emo2.video.layer_masks import FINGERS, Limb, find_limb, grab_cut, pixel_grid, segment_distance
+from emo2.video.layer_masks import (
+    FINGERS,
+    Limb,
+    draw_hull,
+    find_limb,
+    grab_cut,
+    like_skin,
+    pixel_grid,
+    segment_distance,
+)
 
 _CORE, _MAYBE, _FAINT = 0.7, 0.4, 0.12
 """Of the finder's mask: surely hand; hand; hand if it has the colour."""
@@ -92,7 +101,7 @@ def mended(
     assert sight.hand is not None
     assert sight.inside is not None
     between = np.zeros(mask.shape, np.uint8)
-    cv2.fillConvexPoly(between, cv2.convexHull(limb.hand.astype(np.int32)), 1)
+    draw_hull(between, limb, 1)
     alien = (sight.inside < 0.5) & (between > 0)
     return np.where(alien, 0, np.maximum(mask, sight.hand)).astype(np.float32)
 
@@ -135,7 +144,7 @@ def _cut_out(
     for chain in limb.chains[1:]:
         finger = _places(limb.hand[list(chain[1:])], origin, scale)
         cv2.polylines(line, [finger], False, 1, max(1, round(0.04 * length * scale)))
-    trimap[(line > 0) & _like_skin(crop, small > 0.85)] = cv2.GC_FGD
+    trimap[(line > 0) & like_skin(crop, small > 0.85)] = cv2.GC_FGD
     cut = grab_cut(crop, trimap, 4)
     _, labels = cv2.connectedComponents(cut, connectivity=4)
     held = np.bincount(labels[small > _CORE], minlength=labels.max() + 1)
@@ -144,15 +153,6 @@ def _cut_out(
     whole = np.zeros(soft.shape, bool)
     whole[rows, columns] = cv2.resize(kept, near.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
     return whole
-
-
-def _like_skin(
-    crop: UInt8[np.ndarray, "h w 3"], sure: Bool[np.ndarray, "h w"]
-) -> Bool[np.ndarray, "h w"]:
-    """Pixels of the hue of surely skin, whatever their light."""
-    lab = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(np.float32)
-    off = np.abs(lab - np.median(lab[sure], axis=0))
-    return (np.hypot(off[..., 1], off[..., 2]) < 14) & (off[..., 0] < 70)
 
 
 def _places(points: np.ndarray, origin: np.ndarray, scale: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 
 from emo2.video.hand_layer import HandLayer
 from emo2.video.layer_cut import Arm
+from emo2.video.layer_masks import pixel_grid
 from emo2.video.layers import Layers
 
 
@@ -53,8 +54,8 @@ def chart(
 
 
 def _places(size: tuple[int, int]) -> Float32[np.ndarray, "h w 2"]:
-    xs, ys = np.meshgrid(np.arange(size[1]), np.arange(size[0]))
-    return np.stack([xs, ys], -1).astype(np.float32)
+    """Places as warps count them: from the middle of the first pixel."""
+    return pixel_grid(size) - 0.5
 
 
 def _with_colours(layers: Layers, places: np.ndarray, *, known: bool) -> Layers:

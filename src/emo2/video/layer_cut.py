@@ -129,16 +129,16 @@ def _from_top(bones: Bones, arm: Bool[np.ndarray, "h w"]) -> Bones:
 def hand_share(bones: Bones, limb: Limb, reach: float) -> Float32[np.ndarray, "h w"]:
     """Skinning share of the hand: 1 at the hand, falling along the forearm, and over `reach` shoulder widths."""
     unit = limb.unit
-    near = 1 - _ease(bones.hand, 0.02 * unit, reach * unit)
-    owner = _ease(bones.upper / (bones.upper + bones.fore + 1e-3), 0.3, 0.7)
+    near = 1 - ease(bones.hand, 0.02 * unit, reach * unit)
+    owner = ease(bones.upper / (bones.upper + bones.fore + 1e-3), 0.3, 0.7)
     along = np.clip(bones.along_fore, 0, 1) * owner if not limb.pinned_elbow else 0 * near
     if foreshortened(limb) and np.linalg.norm(limb.wrist - limb.elbow) < _SAME_PLACE * unit:
         # Linear from shoulder to hand: what is straight stays straight, and a raised thumb pulls no shoulder.
-        core = 1 - _ease(bones.hand, 0.02 * unit, 0.08 * unit)
+        core = 1 - ease(bones.hand, 0.02 * unit, 0.08 * unit)
         near = np.maximum(core, _lift(np.clip((bones.along_upper - 0.08) / 0.77, 0, 1)))
     share = np.maximum(near, along)
     if limb.pinned_elbow:  # still around the pin, where the arm leaves what can be moved
-        share = share * _ease(bones.upper, 0.1 * unit, 0.4 * unit)
+        share = share * ease(bones.upper, 0.1 * unit, 0.4 * unit)
     return cv2.GaussianBlur(share.astype(np.float32), (0, 0), 0.02 * unit)
 
 
@@ -149,7 +149,7 @@ def _lift(place: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
 
 def _turn_share(bones: Bones, limb: Limb) -> Float32[np.ndarray, "h w"]:
     """The wrist turns the hand, not the arm."""
-    return 1 - _ease(bones.hand, 0.02 * limb.unit, 0.16 * limb.unit)
+    return 1 - ease(bones.hand, 0.02 * limb.unit, 0.16 * limb.unit)
 
 
 def fore_part(
@@ -230,10 +230,10 @@ def cut(
             bones = replace(bones, hand=np.maximum(away, 0).astype(np.float32))
         share = hand_share(bones, limb, 0.5 if limb.pinned_elbow else 0.3)
         if limb.pinned_elbow:
-            begins, opens, swing = _ease(share, 0, 0.05), _ease(share, 0.02, 0.1), 0 * share
+            begins, opens, swing = ease(share, 0, 0.05), ease(share, 0.02, 0.1), 0 * share
         else:
-            begins = np.maximum(_ease(bones.along_upper, *_PLANE_MELT), _ease(share, 0.1, 0.3))
-            opens = np.maximum(_ease(bones.along_upper, *_GAP_MELT), _ease(share, 0.3, 0.5))
+            begins = np.maximum(ease(bones.along_upper, *_PLANE_MELT), ease(share, 0.1, 0.3))
+            opens = np.maximum(ease(bones.along_upper, *_GAP_MELT), ease(share, 0.3, 0.5))
             swing = _lift(np.clip((bones.along_upper - 0.1) / 0.9, 0, 1))
             share = share * begins
         planes = [plane(colour, alpha * begins, (share, swing, _turn_share(bones, limb)), origin)]
@@ -263,7 +263,7 @@ def _cut_folded(
     hidden = layer_paint.along_bone(
         colour, seen & (alpha > 0.95), limb.elbow - limb.shoulder, limb.radius
     )
-    elbow = (1 - _ease(bones.along_fore, 0.8 * fade, 2.5 * fade)) * _ease(
+    elbow = (1 - ease(bones.along_fore, 0.8 * fade, 2.5 * fade)) * ease(
         bones.hand, 0.04 * unit, 0.1 * unit
     )
     elbow = np.where(bones.fore < 0.12 * unit, elbow, 0)
@@ -280,15 +280,15 @@ def _cut_folded(
     still = np.zeros_like(alpha)
     planes = [
         plane(
-            behind_colour, shape * _ease(bones.along_upper, *_PLANE_MELT),
-            (still, _ease(bones.along_upper, _SWING, 1), still), origin,
+            behind_colour, shape * ease(bones.along_upper, *_PLANE_MELT),
+            (still, ease(bones.along_upper, _SWING, 1), still), origin,
         ),
         plane(
             front_colour, inside,
             (hand_share(bones, limb, 0.16), still + 1, _turn_share(bones, limb)), origin,
         ),
     ]  # fmt: skip
-    return planes, np.maximum(inside, shape * _ease(bones.along_upper, *_GAP_MELT))
+    return planes, np.maximum(inside, shape * ease(bones.along_upper, *_GAP_MELT))
 
 
 def _blur_inside(
@@ -300,9 +300,7 @@ def _blur_inside(
     return (total / np.maximum(cv2.GaussianBlur(weight, (0, 0), radius), 1e-3)).clip(0, 1)
 
 
-def _ease(
-    values: Float32[np.ndarray, "h w"], low: float, high: float
-) -> Float32[np.ndarray, "h w"]:
+def ease(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Smoothstep from 0 at `low` to 1 at `high`."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)

@@ -23,6 +23,8 @@ _LIKELY = 0.15
 """Confidence from which an elbow in the picture is believed: the finder is rarely sure of elbows, and far off even more rarely."""
 _RADIUS = 0.115
 """Half width of a clothed arm in shoulder widths (measured on photos: 0.08 bare to 0.14)."""
+_HUE = 14
+"""Difference of hue (Lab) from the hand's usual colour up to which a place is skin."""
 _CUT_SIDE = 320
 """Pixels a side of the crop that is cut."""
 _ELLIPSE = cv2.MORPH_ELLIPSE
@@ -169,6 +171,11 @@ def draw_hand(canvas: np.ndarray, limb: Limb, value: int, width: float, *, palm:
         cv2.fillConvexPoly(canvas, hull, value)
 
 
+def draw_hull(canvas: np.ndarray, limb: Limb, value: int) -> None:
+    """All that lies between the points of the hand."""
+    cv2.fillConvexPoly(canvas, cv2.convexHull(limb.hand.astype(np.int32)), value)
+
+
 def draw_arm(canvas: np.ndarray, limb: Limb, value: int, width: float) -> None:
     for a, b in ((limb.shoulder, limb.elbow), (limb.elbow, limb.wrist)):
         cv2.line(canvas, pixel(a), pixel(b), value, max(1, round(width)))
@@ -257,7 +264,7 @@ def _arm_trimap(shape: tuple[int, int], limb: Limb) -> np.ndarray:
     trimap = np.full(shape, cv2.GC_BGD, np.uint8)
     reach = np.zeros(shape, np.uint8)
     draw_hand(reach, limb, 1, 1.1 * radius, palm=True)
-    cv2.fillConvexPoly(reach, cv2.convexHull(limb.hand.astype(np.int32)), 1)
+    draw_hull(reach, limb, 1)
     side = 2 * round(0.45 * radius) + 1
     reach = cv2.dilate(reach, cv2.getStructuringElement(_ELLIPSE, (side, side)))
     trimap[reach > 0] = cv2.GC_PR_BGD
@@ -282,7 +289,7 @@ def fault(mask: Float32[np.ndarray, "h w"], limb: Limb) -> str | None:
     name = HAND_SIDES[limb.side]
     hand, hull = (np.zeros(mask.shape, np.uint8) for _ in range(2))
     draw_hand(hand, limb, 1, 1, palm=True)
-    cv2.fillConvexPoly(hull, cv2.convexHull(limb.hand.astype(np.int32)), 1)
+    draw_hull(hull, limb, 1)
     away = cv2.distanceTransform(1 - hull, cv2.DIST_L2, 3)
     for a, b in ((limb.shoulder, limb.elbow), (limb.elbow, limb.wrist)):
         line = np.zeros(mask.shape, np.uint8)
@@ -299,16 +306,22 @@ def fault(mask: Float32[np.ndarray, "h w"], limb: Limb) -> str | None:
 
 def _surely_finger(crop: np.ndarray, limb: Limb) -> np.ndarray:
     """Along the fingers, where the colour is the palm's (a highlight on a finger is, in chroma)."""
-    lab = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(np.float32)
     palm, fingers = (np.zeros(crop.shape[:2], np.uint8) for _ in range(2))
     draw_hand(palm, limb, 1, 1, palm=True)
     draw_hand(fingers, limb, 1, 0.2 * limb.radius, palm=False)
     palm = cv2.erode(palm, np.ones((3, 3), np.uint8))
     if palm.sum() < 20:
         return np.zeros(crop.shape[:2], bool)
-    skin = np.median(lab[palm > 0], axis=0)
-    off = np.abs(lab - skin)
-    return (fingers > 0) & (np.hypot(off[..., 1], off[..., 2]) < 14) & (off[..., 0] < 70)
+    return (fingers > 0) & like_skin(crop, palm > 0)
+
+
+def like_skin(
+    image: UInt8[np.ndarray, "h w 3"], sure: Bool[np.ndarray, "h w"], light: float = 70
+) -> Bool[np.ndarray, "h w"]:
+    """Pixels of the hue of what surely is skin; `light`: by how much they may be lighter or darker (Lab, of 255)."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
+    off = np.abs(lab - np.median(lab[sure], axis=0))
+    return (np.hypot(off[..., 1], off[..., 2]) < _HUE) & (off[..., 0] < light)
 
 
 def _clean(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from emo2.video.layer_masks import (
     Limb,
     draw_arm,
     draw_hand,
+    draw_hull,
     foreshortened,
     grab_cut,
     pixel,
@@ -132,14 +133,13 @@ def arm_of(
     draw_arm(reach, limb, 1, 0.5 * limb.unit)
     for joint in (limb.elbow, limb.wrist):
         cv2.circle(reach, pixel(joint), round(_FOREARM * limb.unit), 1, -1)
-    before = np.zeros(person.shape, np.uint8)  # hand and forearm may lie before the trunk
+    fingers = np.zeros(person.shape, np.uint8)  # what is between them the hand's own cut knows
+    draw_hull(fingers, limb, 1)
+    before = fingers.copy()  # hand and forearm may lie before the trunk
     draw_hand(before, limb, 1, 1.2 * limb.radius, palm=True)
-    cv2.fillConvexPoly(before, cv2.convexHull(limb.hand.astype(np.int32)), 1)
     if portrait.limb_masks is not None:
         found = portrait.limb_masks[2 * limb.side : 2 * limb.side + 2].amax(0).cpu().numpy()
         before[found > 0.5] = 1
-    fingers = np.zeros(person.shape, np.uint8)  # what is between them the hand's own cut knows
-    cv2.fillConvexPoly(fingers, cv2.convexHull(limb.hand.astype(np.int32)), 1)
     body = np.where(fingers > 0, cut > 0.5, person | (cut > 0.5) & (before > 0))
     front = (cut > 0.5) & (before > 0)
     beside = body & (own > _OWN[0]) & (reach > 0) & _outside_seam(image, own, body, limb)
@@ -221,7 +221,7 @@ def _piece(
     _, holes, stats, _ = cv2.connectedComponentsWithStats((~whole).astype(np.uint8), connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] < (_HOLE * limb.unit) ** 2
     fingers = np.zeros(mask.shape, np.uint8)
-    cv2.fillConvexPoly(fingers, cv2.convexHull(limb.hand.astype(np.int32)), 1)
+    draw_hull(fingers, limb, 1)
     return whole | (small[holes] & ~whole & (fingers == 0))
 
 

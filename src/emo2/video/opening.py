@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emo2.signals import FACE_ACTIONS
-from emo2.video.examples import UNITS
+from emo2 import signals
+from emo2.video.examples import FACE_ACTIONS
+from emo2.video.own_actions import natural
 
 OPENS = tuple(
-    name.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp")) for name in FACE_ACTIONS
+    name.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp")) for name in signals.FACE_ACTIONS
 )
 WHOLE = 0.1
 """What speech must ask of an action for all of the photo's own to be left out."""
@@ -26,9 +27,8 @@ def as_asked(
     conditions: Float[Tensor, "b f 64"], own: Float[Tensor, "b 52"]
 ) -> Float[Tensor, "b f 64"]:
     """Conditions from which `own_actions.against` takes the photo's own opening off at rest alone."""
-    count = len(FACE_ACTIONS)
     opens = torch.tensor(OPENS, device=conditions.device)
-    doubt = (own * UNITS[:count].to(own)).clamp(0.0, DOUBTED) * opens
-    face = conditions[..., :count]
+    doubt = natural(own).clamp(0.0, DOUBTED) * opens
+    face = conditions[..., :FACE_ACTIONS]
     face = face + doubt[:, None] * (face / WHOLE).clamp(0.0, 1.0)
-    return torch.cat([face, conditions[..., count:]], dim=-1)
+    return torch.cat([face, conditions[..., FACE_ACTIONS:]], dim=-1)

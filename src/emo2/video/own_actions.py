@@ -79,6 +79,11 @@ def face_places(marks: Float[Tensor, "b 3 2"]) -> Float[Tensor, "b s s 2"]:
     return origin[:, None, None] + torch.einsum("bij,yxj->byxi", axes, away)
 
 
+def natural(own: Float[Tensor, "b 52"]) -> Float[Tensor, "b 52"]:
+    """Own actions as face actions, 0 to 1, from `UNITS`."""
+    return own * UNITS[:FACE_ACTIONS].to(own)
+
+
 def against(
     conditions: Float[Tensor, "b f 64"], own: Float[Tensor, "b 52"], view: Float[Tensor, " b"]
 ) -> Float[Tensor, "b f 64"]:
@@ -86,7 +91,7 @@ def against(
 
     There a face is too small to be read, and the face's own view lies over it.
     """
-    face = conditions[..., :FACE_ACTIONS] - (own * UNITS[:FACE_ACTIONS].to(own))[:, None]
+    face = conditions[..., :FACE_ACTIONS] - natural(own)[:, None]
     face = face * (view == FACE_VIEW).to(face).view(-1, 1, 1)
     return torch.cat([face, conditions[..., FACE_ACTIONS:]], dim=-1)
 
@@ -96,17 +101,15 @@ def keep_expression(
 ) -> Float[Tensor, "b f 64"]:
     """What a film asks of a face whose photo smiles or frowns: speech as it is, expressions on top of the photo's."""
     kept = torch.tensor(EXPRESSION, device=conditions.device)
-    has = (own * UNITS[:FACE_ACTIONS].to(own)).clamp(0.0, 1.0) * kept.to(own)
+    has = natural(own).clamp(0.0, 1.0) * kept.to(own)
     face = conditions[..., :FACE_ACTIONS]
     face = torch.where(kept, has[:, None] + (1.0 - has[:, None]) * face, face)
     return torch.cat([face, conditions[..., FACE_ACTIONS:]], dim=-1)
 
 
-def reading_loss(network: OwnActions, batch: Examples, *, frames: bool = True) -> Tensor:
-    """`own_loss` over the references and, with `frames`, over those whose heads are where the reference has them."""
+def reading_loss(network: OwnActions, batch: Examples) -> Tensor:
+    """`own_loss` over the references, and over those frames whose heads are where the reference has them."""
     told = batch.known_groups()[:, 0]
-    if not frames:
-        return own_loss(network(batch.reference, batch.marks), batch.reference_actions, told)
     still = is_still(batch.conditions[..., FACE_ACTIONS:]) & told[:, None]
     count = batch.frames.shape[1]
     images = F.interpolate(batch.frames[still], batch.reference.shape[-2:], mode="bilinear")

@@ -136,7 +136,7 @@ class MotionBasis(nn.Module):
 
     def matte(self, output: Float[Tensor, "b k s s"]) -> Float[Tensor, "b 1 g g"]:
         """Logit of how surely each cell of the photo is the person's, who moves, and not what is behind."""
-        return self._parts(output.float()).matte
+        return self.codec.unpack(output[:, -(self.codec.config.pack**2) :].float())
 
     def _parts(self, output: Float[Tensor, "b k s s"]) -> _Parts:
         """The reference network's output by what it is for."""

@@ -36,7 +36,7 @@ from emo2.video.examples import (
 )
 from emo2.video.lips_together import lips_together
 from emo2.video.look import Look, Seen, ViewLook
-from emo2.video.own_actions import OwnActions, against, reading_loss
+from emo2.video.own_actions import OwnActions, against, own_loss, reading_loss
 from emo2.video.painter import Painter, half_true, losses_on_squares, prepare
 from emo2.video.prior import Expectation, FacePlaces, MotionBasis, standardise, start_basis
 from emo2.video.prior_loss import prior_losses
@@ -151,8 +151,8 @@ class VideoStage(nn.Module):
     def losses(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms alone."""
         terms: dict[str, Tensor] = {}
-        if {"own", "basis"} & set(self.parts):
-            terms["own"] = reading_loss(self.own, batch, frames="own" in self.parts)
+        if "own" in self.parts:
+            terms["own"] = reading_loss(self.own, batch)
         if set(self.parts) == {"own"}:
             return terms
         known = draw_known(
@@ -161,7 +161,10 @@ class VideoStage(nn.Module):
         known = known.to(batch.view.device) & batch.known_groups()
         with torch.set_grad_enabled("basis" in self.parts and torch.is_grad_enabled()):
             seen = self.see(batch.reference[:, None], batch.view, batch.marks)
-            asked = self.asked(batch)
+            own = self.own(batch.reference, batch.marks)
+        asked = against(batch.conditions, own, batch.view)
+        if "basis" in self.parts and "own" not in self.parts:
+            terms["own"] = own_loss(own, batch.reference_actions, batch.known_groups()[:, 0])
         if set(self.parts) - {"own", "details"}:
             terms |= self._frame_losses(batch, seen, asked, known, generator)
         if "details" in self.parts and self.details is not None:
