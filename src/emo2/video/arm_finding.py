@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 
-import cv2
 import numpy as np
 
 from emo2.hands import stand_in
@@ -16,6 +15,7 @@ from emo2.hands.flesh import Flesh, flesh_of
 from emo2.portrait.skin import stands_free
 from emo2.signals import HAND_SIDES, Portrait
 from emo2.video.hand_sight import fit_of, lies_on_arm, mended, see_hand, with_fit
+from emo2.video.hands_meeting import clasped
 from emo2.video.layer_masks import Limb, arm_mask, fault, find_limb, segment_distance
 
 
@@ -29,7 +29,7 @@ def sound_limbs(
     found = [find_limb(portrait, side) for side in range(len(HAND_SIDES))]
     notes = [limb for limb in found if isinstance(limb, str)]
     limbs = [limb for limb in found if isinstance(limb, Limb)]
-    if seen is None or (len(limbs) == 2 and touch(limbs)):
+    if seen is None or (len(limbs) == 2 and clasped(limbs)):
         sights: dict[int, Sight | None] = {limb.side: None for limb in limbs}
     else:
         sights = {limb.side: see_hand(pixels, seen, limb.side) for limb in limbs}
@@ -97,12 +97,3 @@ def _to_limb(points: np.ndarray, limb: Limb) -> np.ndarray:
     bones = [(limb.shoulder, limb.elbow), (limb.elbow, limb.wrist)]
     bones += [(limb.hand[a], limb.hand[b]) for c in limb.chains for a, b in itertools.pairwise(c)]
     return np.min([segment_distance(points, a, b)[0] for a, b in bones], axis=0)
-
-
-def touch(limbs: list[Limb]) -> bool:
-    """Whether the hands overlap or nearly do."""
-    first, second = (cv2.convexHull(limb.hand) for limb in limbs)
-    if cv2.intersectConvexConvex(first, second)[0] > 0:
-        return True
-    gaps = [-cv2.pointPolygonTest(first, (float(x), float(y)), True) for x, y in limbs[1].hand]
-    return min(gaps) < 0.06 * limbs[0].unit

@@ -52,7 +52,9 @@ def see_hand(pixels: UInt8[np.ndarray, "h w 3"], portrait: Portrait, side: int) 
     soft = portrait.limb_masks[2 * limb.side + 1].cpu().numpy().astype(np.float32)
     if (soft > _CORE).sum() < _LEAST_CORE:
         return None
-    cut = _cut_out(pixels, soft, limb)
+    other = portrait.limb_masks[3 - 2 * limb.side].cpu().numpy().astype(np.float32)
+    other = (other > _MAYBE) & (other > soft)
+    cut = _cut_out(pixels, soft, limb, other)
     length = _hand_length(limb)
     away = cv2.distanceTransform((soft <= _MAYBE).astype(np.uint8), cv2.DIST_L2, 5)
     ahead = pixel_grid(soft.shape) @ _along(limb) - limb.wrist @ _along(limb)
@@ -117,9 +119,13 @@ def _hand_length(limb: Limb) -> float:
 
 
 def _cut_out(
-    pixels: UInt8[np.ndarray, "h w 3"], soft: Float32[np.ndarray, "h w"], limb: Limb
+    pixels: UInt8[np.ndarray, "h w 3"],
+    soft: Float32[np.ndarray, "h w"],
+    limb: Limb,
+    other: Bool[np.ndarray, "h w"],
 ) -> Bool[np.ndarray, "h w"]:
-    """The hand, perhaps with some of its arm, to the pixel: GrabCut in a crop, begun from the finder's mask."""
+    """The hand, perhaps with some of its arm, to the pixel: GrabCut in a crop, begun from the finder's mask; `other`:
+    surely the other hand."""
     length = _hand_length(limb)
     ys, xs = np.nonzero(soft > _MAYBE)
     grow = int(0.6 * length) + 2
@@ -145,6 +151,8 @@ def _cut_out(
         finger = _places(limb.hand[list(chain[1:])], origin, scale)
         cv2.polylines(line, [finger], False, 1, max(1, round(0.04 * length * scale)))
     trimap[(line > 0) & like_skin(crop, small > 0.85)] = cv2.GC_FGD
+    away = cv2.resize(other[rows, columns].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    trimap[away > 0] = cv2.GC_BGD
     cut = grab_cut(crop, trimap, 4)
     _, labels = cv2.connectedComponents(cut, connectivity=4)
     held = np.bincount(labels[small > _CORE], minlength=labels.max() + 1)

@@ -18,8 +18,9 @@ from torch import Tensor
 from emo2.portrait.skin import with_hands_by_skin
 from emo2.signals import Portrait
 from emo2.video import layer_paint
-from emo2.video.arm_finding import sound_limbs, touch
+from emo2.video.arm_finding import sound_limbs
 from emo2.video.hand_layer import give_hand, hand_pose
+from emo2.video.hands_meeting import Meeting, clasped
 from emo2.video.layer_cut import Arm, Box, Plane, cut
 from emo2.video.layer_masks import Limb, limb_box
 from emo2.video.layer_motion import follow, source_of
@@ -58,7 +59,9 @@ class Layers:
     """In the order of drawing."""
     gaps: tuple[Gap, ...]
     clasped: bool
-    """The hands touch each other and move as one."""
+    """The hands lie over each other and move as one."""
+    meeting: Meeting | None = None
+    """How near two hands may come to each other."""
     notes: tuple[str, ...] = ()
 
     @staticmethod
@@ -125,11 +128,13 @@ class Layers:
                 part += weight * _fetched(gap.rest, flow, gap.box)
 
     def _held(self, pose: np.ndarray) -> np.ndarray:
-        """The pose with touching hands moved as one and elbows brought along."""
+        """The pose with clasped hands moved as one, others kept apart, and elbows brought along."""
         held = pose.astype(np.float32)
         if self.clasped:
             held[:, :4] = held[:, :4].mean(0) * np.array([0.6, 0.6, 0.3, 0.5], np.float32)
             held[:, 4:] *= 0.6
+        elif self.meeting is not None:
+            held = self.meeting.apart(held)
         for arm in self.arms:
             side = arm.limb.side
             if arm.limb.sureness < _SURE:
@@ -259,7 +264,8 @@ def _build(portrait: Portrait, *, meshes: bool) -> Layers:
         size=size,
         arms=tuple(arms),
         gaps=tuple(_pieces(behind, _shown(arms, box), origin)),
-        clasped=len(limbs) == 2 and touch(limbs),
+        clasped=len(limbs) == 2 and clasped(limbs),
+        meeting=Meeting.of(limbs),
         notes=notes,
     )
     still = 2 * image - 1
