@@ -4,8 +4,9 @@
     python benchmarks/hands.py --assets FOLDER --cache FOLDER --people 8
 
 The photo is looked at by the portrait finder alone (`--oracle`: told the true points); the asked pose is the true change
-of wrist, elbow, hand and fingers.  First table: where films fetch arms from that the photo shows, against where they were,
-as a share of the error of a photo that does not move; poses held back to a film's limits ("film"), and as they come ("free").
+of wrist, hand and fingers, of elbows only where it says so.  First table: where films fetch arms from that the photo shows,
+against where they were, as a share of the error of a photo that does not move: pixel by pixel, and on the grid of stage 2's
+latents; poses held back to a film's limits ("film"), and as they come ("free").
 Second table, as they come: the photo itself, layers moved by the skeleton, layers moved by the hand's mesh where one fits.
 """
 
@@ -49,8 +50,11 @@ POSES = 3
 """Poses beside the photo's own, and as many held back to a film's limits."""
 HAND_PARTS = (PART_NAMES.index("left_hand"), PART_NAMES.index("right_hand"))
 ROWS = ("upper arms", "forearms", "hands with a mesh", "hands by the skeleton")
+GRID = 64
+"""Cells a side of the flow in stage 2's latents."""
+MOVES = ("film", "film, elbows told", "free, elbows told")
 Flows = defaultdict[tuple[str, str], ndarray]
-"""By moves and part: sums of the flow's error, of a still photo's, pixels, pixels that no layer covers."""
+"""By moves and part: sums of the flow's error, of a still photo's, pixels, pixels that no layer covers; of cells the first two."""
 MOVED = 0.01
 """A hand whose wrist moves less than this share of the picture, and does not turn, is no test."""
 
@@ -65,9 +69,10 @@ def main() -> None:
     parser.add_argument("--preset", default="compact", help="whose finder looks")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    finder = pipeline.load_finder(args.preset)
+    models = pipeline.load(args.preset)
+    finder = models.finder
     table: dict[str, list[float]] = defaultdict(list)
-    flows: Flows = defaultdict(lambda: np.zeros(4))
+    flows: Flows = defaultdict(lambda: np.zeros(6))
     counts: dict[str, int] = defaultdict(int)
     for seed in range(FIRST_TEST_SEED + 100, FIRST_TEST_SEED + 100 + args.people):
         shot = filmed(seed, args.assets, args.cache)
@@ -78,15 +83,22 @@ def main() -> None:
             continue
         if args.oracle:
             portrait = with_true_points(portrait, shot)
-        ways = {"skeleton": Layers.build(portrait, meshes=False), "mesh": Layers.build(portrait)}
+        ways = {
+            way: Layers.build(portrait, surface=models.video.arms, meshes=way == "mesh")
+            for way in ("skeleton", "mesh")
+        }
+        told = {way: replace(layers, elbows_told=True) for way, layers in ways.items()}
         counts["people"] += 1
         counts["hands moved"] += len(ways["mesh"].arms)
         counts["hands with a mesh"] += sum(arm.hand is not None for arm in ways["mesh"].arms)
         for frame in range(1, len(shot["pic"])):
             free = frame <= len(shot["pic"]) // 2
             if free:
-                measure(shot, frame, ways, table)
-            measure_flow(shot, frame, ways["mesh"], flows, "free" if free else "film")
+                measure(shot, frame, told, table)
+                measure_flow(shot, frame, told["mesh"], flows, "free, elbows told")
+            else:
+                measure_flow(shot, frame, ways["mesh"], flows, "film")
+                measure_flow(shot, frame, told["mesh"], flows, "film, elbows told")
     print(", ".join(f"{n} {name}" for name, n in counts.items()))
     print_flows(flows)
     print(
@@ -106,13 +118,13 @@ def main() -> None:
 def print_flows(flows: Flows) -> None:
     """A row for each part of arms and each kind of moves."""
     print(
-        "| moves | what | error, px | a still photo's | ratio | not covered | of layers, beside arms |"
+        "| moves | what | error, px | a still photo's | ratio | ratio, cells of latents | not covered | of layers, beside arms |"
     )
-    print("|---|---|--:|--:|--:|--:|--:|")
-    for moves in ("film", "free"):
-        beside = flows[moves, "layers"]
+    print("|---|---|--:|--:|--:|--:|--:|--:|")
+    for moves in MOVES:
+        beside = flows[moves, "layers"][:2]
         for what in (*ROWS, "arms that layers move", "all arms of the picture"):
-            error, still, count, bare = flows[moves, what][:4]
+            error, still, count, bare, off, away = flows[moves, what]
             if not count:
                 continue
             false = (
@@ -120,7 +132,7 @@ def print_flows(flows: Flows) -> None:
             )
             print(
                 f"| {moves} | {what} | {error / count:.2f} | {still / count:.2f} | "
-                f"{error / max(still, 1e-9):.3f} | {bare / count:.3f} | {false} |"
+                f"{error / max(still, 1e-9):.3f} | {off / max(away, 1e-9):.3f} | {bare / count:.3f} | {false} |"
             )
 
 
@@ -152,6 +164,8 @@ def measure_flow(
     true = shot["flow"][frame].astype(np.float32)
     error, still = (np.linalg.norm(z, axis=-1) for z in (drawn.flow - true, true))
     bare = drawn.moved < 0.5
+    cells, layered = in_cells(drawn.flow, ~bare)
+    cells = np.where(layered[..., None] > 0, cells, in_cells(drawn.flow, drawn.painted < 0.5)[0])
     parts = shot["parts"][frame]
     for side in (0, 1):
         arm = next((arm for arm in layers.arms if arm.limb.side == side), None)
@@ -160,12 +174,28 @@ def measure_flow(
             names = (*names[:2], "hands with a mesh" if arm.hand else "hands by the skeleton")
         for part, name in enumerate(names):
             here = (parts == FIRST_ARM + 3 * side + part) & shot["seen"][frame]
-            sums = np.array([error[here].sum(), still[here].sum(), here.sum(), bare[here].sum()])
+            far, share = in_cells(true, here)
+            sums = np.array(
+                [
+                    error[here].sum(), still[here].sum(), here.sum(), bare[here].sum(),
+                    (np.linalg.norm(cells - far, axis=-1) * share).sum(), (np.linalg.norm(far, axis=-1) * share).sum(),
+                ]
+            )  # fmt: skip
             flows[moves, "all arms of the picture"] += sums
             if arm is not None:
                 flows[moves, name] += sums
                 flows[moves, "arms that layers move"] += sums
-    flows[moves, "layers"] += [(~bare & (parts < FIRST_ARM)).sum(), (~bare).sum(), 0, 0]
+    beside = np.array([(~bare & (parts < FIRST_ARM)).sum(), (~bare).sum()])
+    flows[moves, "layers"][:2] += beside
+
+
+def in_cells(flow: ndarray, where: ndarray) -> tuple[ndarray, ndarray]:
+    """The flow's mean over some pixels of each cell of the latents' grid, and the share of a cell that these are."""
+    step = flow.shape[0] // GRID
+    shape = (GRID, step, GRID, step)
+    share = where.reshape(shape).mean((1, 3))
+    total = (flow * where[..., None]).reshape(*shape, 2).mean((1, 3))
+    return total / np.maximum(share, 1e-6)[..., None], share
 
 
 def filmed(seed: int, assets: Path, cache: Path) -> dict[str, ndarray]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_video_arms import write_arms
 from test_video_details import SMALL
 from test_video_shards import make_shard
 from test_video_stage import TINY
@@ -20,7 +21,7 @@ from emo2.parts import train_part
 from emo2.presets import PRESETS
 from emo2.train import TrainOptions
 from emo2.video import VideoStage
-from emo2.video.stage import PARTS
+from emo2.video.stage import ALONE
 
 QUICK = TrainOptions(steps=3, bf16=False, save_every=1, warm_up=1)
 OWNERS = {"reference": "basis", "places": "basis"}
@@ -36,7 +37,7 @@ def few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def begin(folder: Path) -> Path:
     """Shards of every kind, and weights to begin with."""
     make_shard(folder / "sets" / "faces.safetensors", still=True)
-    make_shard(folder / "sets" / "bodies.safetensors", view="body")
+    write_arms(folder / "sets" / "bodies.safetensors")
     make_shard(folder / "sets" / "takes.safetensors", kind="takes", frames=8)
     config = replace(COMPACT, name=str(folder), video=replace(TINY, details=SMALL))
     torch.manual_seed(0)
@@ -61,7 +62,7 @@ def trained(
     return weights.load(folder / out / "video.safetensors", part="video")
 
 
-@pytest.mark.parametrize("only", PARTS)
+@pytest.mark.parametrize("only", ALONE)
 def test_a_part_alone_changes_and_the_weights_tell_its_steps(tmp_path: Path, only: str) -> None:
     before, config, _ = weights.load(begin(tmp_path))
     after, kept, facts = trained(tmp_path, only, rate=1e-3)
@@ -76,13 +77,13 @@ def test_a_part_alone_changes_and_the_weights_tell_its_steps(tmp_path: Path, onl
     assert changed
     owners = {OWNERS.get(name, name) for name in changed}
     assert owners == ({"basis", "own"} if only == "basis" else {only})
-    steps = {"own": 0, "basis": 100, "painter": 0, "details": 7, "denoiser": 0}
+    steps = {"own": 0, "basis": 100, "painter": 0, "details": 7, "denoiser": 0, "arms": 0}
     steps[only] += 3
-    assert {part: int(facts[f"steps_of_{part}"]) for part in PARTS} == steps
+    assert {part: int(facts[f"steps_of_{part}"]) for part in ALONE} == steps
     assert facts["step"] == "103"
 
 
-@pytest.mark.parametrize("only", [*PARTS, None])
+@pytest.mark.parametrize("only", [*ALONE, None])
 def test_a_stopped_run_of_a_part_goes_on_to_the_same_weights(
     tmp_path: Path, only: str | None
 ) -> None:
@@ -110,7 +111,7 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> No
     rest = {name: t for name, t in tensors.items() if not name.startswith("details")}
     weights.save(tmp_path / "small.safetensors", rest, small, part="video")
     with pytest.raises(
-        UserError, match="have no details; give --only own, basis, painter, denoiser"
+        UserError, match="have no details; give --only own, basis, painter, denoiser, arms"
     ):
         trained(tmp_path, "details", start=tmp_path / "small.safetensors")
     weights.save(tmp_path / "less.safetensors", rest, config, part="video")
@@ -128,7 +129,7 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> No
 def test_the_command_trains_a_part_from_given_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert VIDEO_PARTS == PARTS
+    assert VIDEO_PARTS == ALONE
     start, out = begin(tmp_path), tmp_path / "out"
     words = f"train video --only painter --from {start} --data {tmp_path / 'sets'} --out {out} --steps 2"
     assert cli.main([*words.split(), "--batch", "1", "--rate", "1e-4"]) == 0

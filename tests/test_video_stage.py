@@ -259,6 +259,7 @@ def test_each_part_trains_its_own_networks_and_no_other(part: str) -> None:
         "own": "own",
         "painter": "painter",
         "denoiser": "denoiser",
+        "arms": "arms",
     }
     for name, module in made.named_children():
         moved = any(p.grad is not None and bool(p.grad.any()) for p in module.parameters())

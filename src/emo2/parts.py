@@ -35,7 +35,14 @@ SCALE_BATCHES = 50
 PREVIEW_VOICE = 900_000
 """Seed of the voice in previews; training voices are far below it."""
 
-RATES = {"own": 2e-3, "basis": 8e-4, "painter": 5e-4, "details": 1e-3, "denoiser": 8e-4}
+RATES = {
+    "own": 2e-3,
+    "basis": 8e-4,
+    "painter": 5e-4,
+    "details": 1e-3,
+    "denoiser": 8e-4,
+    "arms": 2e-3,
+}
 """AdamW's for a part of stage 2 that is trained alone (ours)."""
 
 
@@ -52,7 +59,7 @@ def train_part(
 ) -> Iterator[Step]:
     """`emo2 train`: a part of the compact preset on the studio's data, and on real film.
 
-    `start`: weights to begin with (a file, a folder of them, a preset's name); `only`: of `video.stage.PARTS`.
+    `start`: weights to begin with (a file, a folder of them, a preset's name); `only`: of `video.stage.ALONE`.
     """
     out = Path(out)
     if part not in _PARTS:
@@ -166,22 +173,26 @@ def _motion_preview(stage: nn.Module, folder: Path, step: int) -> None:
 
 
 def _video_part(order: Order) -> _Built:
+    from emo2.data.arm_places import PLACES, ArmPlaces
     from emo2.data.mixing import MixedBatches, StillsAndTakes, listener_of, mix_for
     from emo2.video import VideoStage
-    from emo2.video.stage import PARTS
+    from emo2.video.stage import ALONE, PARTS
 
     folders, config, only = order.folders(), order.config, order.only
     drawn = {"seed": order.seed, "real_share": order.real_share}
     if only is None:
         people = order.batch or BATCH
         batch_at = StillsAndTakes(folders, config, people=people, **drawn).at
+    elif only == "arms":
+        shards = order.folders(real=False)
+        batch_at = ArmPlaces(shards, places=order.batch or PLACES, seed=order.seed).at
     else:
         mix = mix_for(only, config.video, people=order.batch)
         hear = listener_of(config) if mix.draw.consecutive else None
         batch_at = MixedBatches(folders, mix, hear=hear, **drawn).at
     stage = VideoStage(config.video)
-    parts = tuple(p for p in PARTS if p != "details" or stage.details is not None)
-    trained = parts if only is None else (only,)
+    parts = tuple(p for p in ALONE if p != "details" or stage.details is not None)
+    trained = tuple(p for p in parts if p in PARTS) if only is None else (only,)
     if only and only not in parts:
         raise UserError(f"the weights to train on have no {only}; give --only {', '.join(parts)}")
     if only:

@@ -107,6 +107,17 @@ def face_planes(marks: Float[Tensor, "b 3 2"], side: int) -> Float[Tensor, "b 9 
     return torch.cat([away.clamp(-4.0, 4.0).flatten(1, 2) / 2.0, spots], dim=1)
 
 
+def picture_planes(
+    view: Float[Tensor, " b"], marks: Float[Tensor, "b 3 2"], side: int
+) -> Float[Tensor, "b 12 s s"]:
+    """What the reference network is told beside a picture: each pixel's position, the kind of view, `face_planes`."""
+    place = torch.linspace(-1.0, 1.0, side, device=marks.device)
+    ys, xs = torch.meshgrid(place, place, indexing="ij")
+    kind = view.view(-1, 1, 1, 1).expand(len(view), 1, side, side).to(marks)
+    position = torch.stack([xs, ys]).to(marks).expand(len(view), 2, side, side)
+    return torch.cat([position, kind, face_planes(marks, side)], dim=1)
+
+
 def is_still(moved: Float[Tensor, "*frames 12"]) -> Bool[Tensor, "*frames"]:
     """Whether head and torso are where the reference has them, from their moves against it."""
     return moved[..., :11].abs().amax(-1) < STILL_POSE

@@ -32,7 +32,7 @@ class Chart:
     def flow(self) -> Float32[np.ndarray, "h w 2"]:
         """Backward: from each pixel to the photo's place that it shows; 0 where layers do not show most of it."""
         away = self.place - _places((self.place.shape[0], self.place.shape[1]))
-        return np.where(self.moved[..., None] > 0.5, away, 0).astype(np.float32)
+        return np.where(self.painted[..., None] < 0.5, away, 0).astype(np.float32)
 
 
 def chart(
@@ -40,16 +40,17 @@ def chart(
 ) -> Chart:
     """What `layers.lay(frame, flow, pose)` fetches from where."""
     places = _places(layers.size)
-    drawn = np.zeros((*layers.size, 3), np.float32)
+    drawn = np.dstack((places, np.zeros(layers.size, np.float32)))
     _with_colours(layers, places, known=True).lay(drawn, flow, pose)
     left = np.ones((*layers.size, 3), np.float32)
     _with_colours(layers, places, known=False).lay(left, flow, pose)
-    moved = drawn[..., 2]
-    place = drawn[..., :2] / np.maximum(moved, 1e-3)[..., None]
+    moved, body = drawn[..., 2], left[..., 0]
+    known = moved + body
+    place = drawn[..., :2] / np.maximum(known, 1e-3)[..., None]
     return Chart(
-        place=np.where(moved[..., None] > 1e-2, place, places),
+        place=np.where(known[..., None] > 1e-2, place, places),
         moved=moved,
-        painted=(1 - moved - left[..., 0]).clip(0, 1),
+        painted=(1 - known).clip(0, 1),
     )
 
 

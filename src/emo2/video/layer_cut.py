@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from emo2.video import layer_paint
+from emo2.video.arm_surface import ArmPart
 from emo2.video.layer_masks import Limb, divide, folds, foreshortened, pixel_grid, segment_distance
 from emo2.video.layer_motion import Field
 
@@ -46,6 +47,7 @@ class Plane:
     """Premultiplied RGBA, RGB in [-1, 1]."""
     box: Box
     field: Field
+    part: ArmPart = "arm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +191,7 @@ def plane(
     alpha: Float32[np.ndarray, "h w"],
     weights: tuple[Float32[np.ndarray, "h w"], ...],
     origin: tuple[int, int],
+    part: ArmPart = "arm",
 ) -> Plane | None:
     """The cut-out around what alpha shows (None where it shows nothing); `weights`: shares as in `Field`."""
     rows, columns = np.nonzero(alpha.max(1) > 0.004)[0], np.nonzero(alpha.max(0) > 0.004)[0]
@@ -203,7 +206,7 @@ def plane(
     coarse = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     field = Field(weights=coarse, origin=origin, stride=step)
     box = (origin[0] + x0, origin[1] + y0, origin[0] + x1, origin[1] + y1)
-    return Plane(colour=premultiplied, box=box, field=field)
+    return Plane(colour=premultiplied, box=box, field=field, part=part)
 
 
 def cut(
@@ -281,11 +284,11 @@ def _cut_folded(
     planes = [
         plane(
             behind_colour, shape * ease(bones.along_upper, *_PLANE_MELT),
-            (still, ease(bones.along_upper, _SWING, 1), still), origin,
+            (still, ease(bones.along_upper, _SWING, 1), still), origin, "upper",
         ),
         plane(
             front_colour, inside,
-            (hand_share(bones, limb, 0.16), still + 1, _turn_share(bones, limb)), origin,
+            (hand_share(bones, limb, 0.16), still + 1, _turn_share(bones, limb)), origin, "forearm",
         ),
     ]  # fmt: skip
     return planes, np.maximum(inside, shape * ease(bones.along_upper, *_GAP_MELT))

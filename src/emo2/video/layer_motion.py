@@ -45,6 +45,9 @@ _CUT = 2.0
 BLOCK = 64
 """Frames whose poses are made together."""
 _ELBOW_SHARE = 0.3
+"""Of the wrist's shift, where nothing is known of elbows."""
+ZOOM = 0.06
+"""Largest change of the logarithm of a hand's size."""
 VIEW_DISTANCE = 2.0
 """Metres from camera to person, for the change of size of a hand that comes nearer."""
 
@@ -110,7 +113,7 @@ def _poses(
     turn, tilt, flex = (change[..., part] for part in (TURN, TILT, FLEX))
     pixels = _soft_limit(_within(pixels, limit, fps), limit)
     turn = _soft_limit(_within(turn, MAX_TURN, fps), MAX_TURN)[..., 0]
-    nearer = (shift[..., 2] / VIEW_DISTANCE).clamp(-0.06, 0.06)
+    nearer = (shift[..., 2] / VIEW_DISTANCE).clamp(-ZOOM, ZOOM)
     elbow = _ELBOW_SHARE * _smooth(pixels, _ELBOW_LAG_S * fps)
     tilt = _soft_limit(_within(tilt, MAX_TILT, fps), MAX_TILT)
     flex = MAX_FLEX * torch.tanh(flex / MAX_FLEX)

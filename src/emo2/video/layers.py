@@ -19,15 +19,15 @@ from emo2.portrait.skin import with_hands_by_skin
 from emo2.signals import Portrait
 from emo2.video import layer_paint
 from emo2.video.arm_finding import sound_limbs
+from emo2.video.arm_surface import ArmSurface, elbow_shift
 from emo2.video.hand_layer import give_hand, hand_pose
 from emo2.video.hands_meeting import Meeting, clasped
-from emo2.video.layer_cut import Arm, Box, Plane, cut
-from emo2.video.layer_masks import Limb, limb_box
-from emo2.video.layer_motion import follow, source_of
+from emo2.video.layer_cut import Arm, Box, cut
+from emo2.video.layer_draw import fetched_by, lay_over, lay_plane, part_of, ride_of, shrug
+from emo2.video.layer_masks import limb_box
+from emo2.video.layer_motion import follow
 from emo2.video.layer_person import arm_of, person_mask
 
-_STRIDE = 8
-"""Pixels between the points at which a warp is computed; it is smooth in between."""
 _GAP_MARGIN = 6
 """Pixels by which the painted gap is wider than the arms, at a shoulder width of 300 pixels."""
 _SURE = 0.6
@@ -63,11 +63,17 @@ class Layers:
     meeting: Meeting | None = None
     """How near two hands may come to each other."""
     notes: tuple[str, ...] = ()
+    surface: ArmSurface | None = None
+    """How arms between shoulder and wrist move; None: in proportion to their joints."""
+    elbows_told: bool = False
+    """Poses tell where elbows are; stage 1 does not know, so that films take what `surface` says of such an arm."""
 
     @staticmethod
-    def build(portrait: Portrait, *, meshes: bool = True) -> Layers:
+    def build(
+        portrait: Portrait, *, surface: ArmSurface | None = None, meshes: bool = True
+    ) -> Layers:
         """Cut the arms out: once per photo; a second for a megapixel, and one more for each hand's mesh."""
-        return _build(portrait, meshes=meshes)
+        return replace(_build(portrait, meshes=meshes), surface=surface)
 
     @property
     def moves(self) -> tuple[bool, bool]:
@@ -101,16 +107,24 @@ class Layers:
         """`compose` in place, for arrays with channels last."""
         if not self.arms:
             return
-        for gap in self.gaps:
-            _over(frame, _fetched(gap.colour, flow, gap.box), gap.box)
         poses = self._held(pose)
         for arm in self.arms:
+            surface = self._surface_of(arm)
+            if surface is not None:
+                shrug(frame, arm.limb, flow, poses[arm.limb.side], surface)
+        for gap in self.gaps:
+            lay_over(frame, fetched_by(gap.colour, flow, gap.box), gap.box)
+        for arm in self.arms:
+            surface = self._surface_of(arm)
             for plane in arm.planes:
-                _lay_plane(frame, plane, arm.limb, flow, poses[arm.limb.side][:6])
+                lay_plane(frame, plane, arm.limb, flow, poses[arm.limb.side], surface)
             if arm.hand is not None:
-                ride = _ride(flow, arm.limb.shoulder, 0.1 * arm.limb.unit)
+                ride = ride_of(flow, arm.limb.shoulder, 0.1 * arm.limb.unit)
                 arm.hand.lay(frame, hand_pose(poses[arm.limb.side]), ride)
         self._lay_rest(frame, flow, poses)
+
+    def _surface_of(self, arm: Arm) -> ArmSurface | None:
+        return None if arm.limb.pinned_elbow or self.clasped else self.surface
 
     def _lay_rest(
         self, frame: Float32[np.ndarray, "h w 3"], flow: np.ndarray | None, poses: np.ndarray
@@ -124,8 +138,8 @@ class Layers:
         weight = 1 - moved / _REST_REACH
         if weight > 0:
             for gap in self.gaps:
-                part = _part(frame, gap.box)
-                part += weight * _fetched(gap.rest, flow, gap.box)
+                part = part_of(frame, gap.box)
+                part += weight * fetched_by(gap.rest, flow, gap.box)
 
     def _held(self, pose: np.ndarray) -> np.ndarray:
         """The pose with clasped hands moved as one, others kept apart, and elbows brought along."""
@@ -137,6 +151,9 @@ class Layers:
             held = self.meeting.apart(held)
         for arm in self.arms:
             side = arm.limb.side
+            surface = self._surface_of(arm)
+            if surface is not None and not self.elbows_told:
+                held[side, 4:6] = elbow_shift(surface, arm.limb, held[side])
             if arm.limb.sureness < _SURE:
                 held[side, :6] *= _UNSURE_POSE if arm.hand is None else _UNSURE_ARM
             if arm.limb.pinned_elbow:
@@ -146,92 +163,6 @@ class Layers:
             else:
                 held[side] = follow(held[side], arm.stretch)
         return held
-
-
-def _part(picture: np.ndarray, box: Box) -> np.ndarray:
-    """A view of the box."""
-    return picture[box[1] : box[3], box[0] : box[2]]
-
-
-def _over(frame: np.ndarray, colour: np.ndarray, box: Box) -> None:
-    """A premultiplied RGBA picture over the frame in its box."""
-    clear = 1 - cv2.extractChannel(colour, 3)
-    part = frame[box[1] : box[3], box[0] : box[2]]
-    part *= cv2.merge([clear, clear, clear])
-    part += cv2.cvtColor(colour, cv2.COLOR_RGBA2RGB)
-
-
-def _fetched(picture: np.ndarray, flow: np.ndarray | None, box: Box) -> np.ndarray:
-    """The picture over a box, fetched from where the frame's flow points."""
-    if flow is None:
-        return picture
-    flow = _part(flow, box)
-    if np.abs(flow).max() < 0.02:
-        return picture
-    height, width = picture.shape[:2]
-    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return cv2.remap(
-        picture, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
-
-
-def _ride(flow: np.ndarray | None, point: np.ndarray, radius: float) -> np.ndarray:
-    """Mean flow around a point: how the body carries the arm."""
-    if flow is None:
-        return np.zeros(2, np.float32)
-    height, width = flow.shape[:2]
-    x, y = int(np.clip(point[0], 0, width - 1)), int(np.clip(point[1], 0, height - 1))
-    r = max(1, round(radius))
-    return flow[max(0, y - r) : y + r + 1, max(0, x - r) : x + r + 1].reshape(-1, 2).mean(0)
-
-
-def _target(box: Box, reach: float, size: tuple[int, int]) -> tuple[Box, np.ndarray]:
-    """The plane's box grown by its largest move, and coarse positions over it (cell centres)."""
-    grow = int(np.ceil(reach)) + 2
-    x0, y0 = max(box[0] - grow, 0), max(box[1] - grow, 0)
-    x1, y1 = min(box[2] + grow, size[1]), min(box[3] + grow, size[0])
-    xs = x0 + (np.arange(-(-(x1 - x0) // _STRIDE), dtype=np.float32) + 0.5) * _STRIDE
-    ys = y0 + (np.arange(-(-(y1 - y0) // _STRIDE), dtype=np.float32) + 0.5) * _STRIDE
-    return (x0, y0, x1, y1), np.stack(np.meshgrid(xs, ys), -1)
-
-
-def _draw(frame: np.ndarray, plane: Plane, box: Box, source: np.ndarray) -> None:
-    """The plane over the frame's box; `source` are photo positions at the coarse points of `_target`."""
-    x0, y0, x1, y1 = box
-    full = (source.shape[1] * _STRIDE, source.shape[0] * _STRIDE)
-    # Interpolate the displacement, not the position: cv2.resize holds values beyond the outermost centres.
-    coarse = _target_points(box, source.shape[:2])
-    move = cv2.resize(source - coarse, full, interpolation=cv2.INTER_LINEAR)[: y1 - y0, : x1 - x0]
-    map_x = move[..., 0] + np.arange(x0, x1, dtype=np.float32) - plane.box[0]
-    map_y = move[..., 1] + np.arange(y0, y1, dtype=np.float32)[:, None] - plane.box[1]
-    colour = cv2.remap(plane.colour, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    _over(frame, colour, box)
-
-
-def _target_points(box: Box, shape: tuple[int, int]) -> np.ndarray:
-    xs = box[0] + (np.arange(shape[1], dtype=np.float32) + 0.5) * _STRIDE
-    ys = box[1] + (np.arange(shape[0], dtype=np.float32) + 0.5) * _STRIDE
-    return np.stack(np.meshgrid(xs, ys), -1)
-
-
-def _lay_plane(
-    frame: np.ndarray, plane: Plane, limb: Limb, flow: np.ndarray | None, pose: np.ndarray
-) -> None:
-    ride = _ride(flow, limb.shoulder, 0.1 * limb.unit)
-    span = float(np.linalg.norm(limb.hand - limb.wrist, axis=1).max()) + 0.1 * limb.unit
-    turning = (abs(pose[2]) + abs(pose[3])) * span
-    reach = max(np.abs(pose[:2]).max() + turning, np.abs(pose[4:]).max()) + np.abs(ride).max()
-    box, target = _target(plane.box, float(reach), frame.shape[:2])
-    carried = target + ride
-    if flow is not None:  # at the shoulder exactly with the body, further down as one piece
-        height, width = flow.shape[:2]
-        x = target[..., 0].clip(0, width - 1).astype(int)
-        y = target[..., 1].clip(0, height - 1).astype(int)
-        weights = plane.field.at(target)
-        hold = np.clip(weights.max(-1, keepdims=True) / 0.5, 0, 1)
-        carried = target + hold * ride + (1 - hold) * flow[y, x]
-    _draw(frame, plane, box, source_of(carried, plane.field, limb.wrist, pose))
 
 
 def _build(portrait: Portrait, *, meshes: bool) -> Layers:
@@ -250,16 +181,16 @@ def _build(portrait: Portrait, *, meshes: bool) -> Layers:
         others = np.maximum.reduce([m for m in masks if m is not mask] or [0 * mask])
         mask[:] = np.where(others < 0.5, arm_of(person, portrait, limb, mask, image), mask)
     box = _union([limb_box(limb, size, 0.3 * limb.unit) for limb in limbs])
-    local, origin = _part(image, box), (box[0], box[1])
+    local, origin = part_of(image, box), (box[0], box[1])
     arms, moved = [], np.zeros(local.shape[:2], np.float32)
     for limb, mask in zip(limbs, masks, strict=True):
-        arm, alpha = cut(local, _part(mask, box), limb, origin, meshed=limb.side in fits)
+        arm, alpha = cut(local, part_of(mask, box), limb, origin, meshed=limb.side in fits)
         if limb.side in fits and arm.planes:
             arm = give_hand(arm, *fits[limb.side])
         arms.append(arm)
         moved = np.maximum(moved, alpha)
     any_arm = np.maximum.reduce(masks)
-    behind = _behind(local, moved, _part(person, box), _part(any_arm, box) > 0.3, limbs[0].unit)
+    behind = _behind(local, moved, part_of(person, box), part_of(any_arm, box) > 0.3, limbs[0].unit)
     layers = Layers(
         size=size,
         arms=tuple(arms),
@@ -271,7 +202,7 @@ def _build(portrait: Portrait, *, meshes: bool) -> Layers:
     still = 2 * image - 1
     layers.lay(still, None, np.zeros((2, 6), np.float32))
     rest = 2 * image - 1 - still
-    gaps = tuple(replace(gap, rest=_part(rest, gap.box).copy()) for gap in layers.gaps)
+    gaps = tuple(replace(gap, rest=part_of(rest, gap.box).copy()) for gap in layers.gaps)
     return replace(layers, gaps=gaps)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from emo2.signals import Appearance, Portrait
+from emo2.video.arm_surface import ArmSurface
 from emo2.video.backdrop import Backdrop
 from emo2.video.conditions import Features
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
@@ -79,12 +80,12 @@ class Look:
     """What stands behind the head, where anything of it is seen."""
 
     @staticmethod
-    def of(portrait: Portrait, views: tuple[ViewLook, ...]) -> Look:
-        """The views of a portrait, and what is cut from it."""
+    def of(portrait: Portrait, views: tuple[ViewLook, ...], arms: ArmSurface) -> Look:
+        """The views of a portrait, and what is cut from it; `arms`, on the CPU, says how arms move."""
         return Look(
             views=views,
             composer=Composer(portrait.image, [look.view for look in views]),
-            layers=Layers.build(portrait),
+            layers=Layers.build(portrait, surface=arms),
             backdrop=Backdrop.build(portrait),
         )
 

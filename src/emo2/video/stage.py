@@ -6,6 +6,7 @@ the denoiser works.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -18,6 +19,7 @@ from emo2.diffusion import NoiseProcess, final, sample
 from emo2.nn import quick, speed_code, zeroed
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
+from emo2.video.arm_surface import ArmExamples, ArmSurface
 from emo2.video.codec import RelativeCodec
 from emo2.video.conditions import Features, FrameConditions, audio_tokens, maps_side
 from emo2.video.detail_layers import CarriedWindow, carried, look_at_windows
@@ -30,9 +32,9 @@ from emo2.video.examples import (
     at_rest,
     cell_weight,
     draw_known,
-    face_planes,
     head_speed,
     known_of,
+    picture_planes,
 )
 from emo2.video.lips_together import lips_together
 from emo2.video.look import Look, Seen, ViewLook
@@ -45,6 +47,8 @@ from emo2.video.unet import UNet
 from emo2.video.views import as_frames, choose_views, face_marks
 
 PARTS = ("own", "basis", "painter", "details", "denoiser")
+"""What is trained together."""
+ALONE = (*PARTS, "arms")
 """What can be trained alone."""
 PURE_NOISE = 0.5
 """Share of the denoiser's training examples at the last time, where it has to say the mean of the residual: what one
@@ -69,6 +73,7 @@ class VideoStage(nn.Module):
         self.basis = MotionBasis(config)
         self.places = FacePlaces(config)
         self.own = OwnActions()
+        self.arms = ArmSurface()
         self.denoiser = UNet(config.denoiser)
         self.painter = Painter(config)
         self.details = Details(config.details) if config.details else None
@@ -78,9 +83,9 @@ class VideoStage(nn.Module):
         self.parts: tuple[str, ...] = PARTS
 
     def train_only(self, *parts: str) -> VideoStage:
-        """Let `loss` train these of `PARTS`; the rest stays as it is."""
-        if not parts or not set(parts) <= set(PARTS):
-            raise ValueError(f"parts to train are {', '.join(PARTS)}; got {parts}")
+        """Let `loss` train these of `ALONE`; the rest stays as it is."""
+        if not parts or not set(parts) <= set(ALONE):
+            raise ValueError(f"parts to train are {', '.join(ALONE)}; got {parts}")
         self.parts = parts
         owners = {
             "own": (self.own,),
@@ -88,6 +93,7 @@ class VideoStage(nn.Module):
             "painter": (self.painter,),
             "details": () if self.details is None else (self.details,),
             "denoiser": (self.denoiser,),
+            "arms": (self.arms,),
         }
         self.requires_grad_(False)
         for part in parts:
@@ -103,13 +109,7 @@ class VideoStage(nn.Module):
     ) -> Seen:
         """The reference network on views, at time 0: colour, position, kind of view, place against mouth and eyes."""
         batch, count, _, side, _ = images.shape
-        place = torch.linspace(-1.0, 1.0, side, device=images.device)
-        ys, xs = torch.meshgrid(place, place, indexing="ij")
-        kind = view.view(-1, 1, 1, 1).expand(batch, 1, side, side).to(images)
-        planes = torch.cat(
-            [torch.stack([xs, ys]).expand(batch, 2, side, side), kind, face_planes(marks, side)],
-            dim=1,
-        )
+        planes = picture_planes(view, marks, side).to(images)
         inputs = torch.cat([images, planes[:, None].expand(-1, count, -1, -1, -1)], dim=2)
         output, features = self.reference(inputs, torch.zeros(batch, device=images.device))
         return Seen(features=features, output=output[:, 0] + self.places(marks))
@@ -141,11 +141,12 @@ class VideoStage(nn.Module):
                     view=view, image=image, marks=marks, appearance=appearance, windows=windows
                 )
             )
-        return Look.of(portrait, tuple(looks))
+        return Look.of(portrait, tuple(looks), copy.deepcopy(self.arms).cpu())
 
-    def loss(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(self, batch: Examples | ArmExamples, generator: torch.Generator) -> dict[str, Tensor]:
         """Every term of the parts that are being trained, by name, and their sum as `loss`."""
-        terms = self.losses(batch, generator)
+        is_arms = isinstance(batch, ArmExamples)
+        terms = self.arms.losses(batch) if is_arms else self.losses(batch, generator)
         return terms | {"loss": torch.stack(list(terms.values())).sum()}
 
     def losses(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
