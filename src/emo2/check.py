@@ -14,6 +14,7 @@ from emo2.errors import UserError
 from emo2.pipeline import load_finder
 from emo2.portrait import find
 from emo2.signals import HAND_SIDES, Portrait, Speech
+from emo2.video.entering_place import notes_with_entering
 
 SMALL_FACE = 96
 """Pixels of a face box below which the film's mouth has little to work with."""
@@ -90,7 +91,7 @@ def _tell_portrait(report: Report, portrait: Portrait) -> None:
     hands = [side for side, here in zip(HAND_SIDES, portrait.hands_present, strict=True) if here]
     said = " and ".join(hands) if hands else "none sure enough to move"
     report.say(f"hands: {said}", hands=hands)
-    for note in portrait.notes:
+    for note in notes_with_entering(portrait):
         report.warn(note)
 
 

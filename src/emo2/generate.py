@@ -106,7 +106,7 @@ def generate(job: Job) -> Iterator[Event]:
     pipeline.style_of(models.config.motion, job.options)
     found = find(image, models.finder, face_index=job.face or 0)
     portrait = reframe(found, pipeline.film_size(models, found.size, job.size), LONGEST_SIDE)
-    yield from (Event(kind="note", text=n) for n in (*portrait.notes, *pipeline.notes(models)))
+    yield from (Event(kind="note", text=n) for n in pipeline.notes(models, portrait))
     yield from _film(job, models, portrait, speech, given)
 
 

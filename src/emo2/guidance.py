@@ -86,7 +86,7 @@ def fit_camera(portrait: Portrait) -> Camera:
 
     A body turned to the side shows narrow shoulders; then the face, which keeps its height, says the scale.
     """
-    by_face = _face_scale(portrait)
+    by_face = face_scale(portrait)
     left, right = (
         portrait.body_points[BODY_POINTS.index(f"{s}_shoulder")] for s in ("left", "right")
     )
@@ -137,7 +137,7 @@ def draw(
     )
 
 
-def _face_scale(portrait: Portrait) -> float:
+def face_scale(portrait: Portrait) -> float:
     """Pixels a metre by the face's larger reading: a turned face is narrow, a bowed one short."""
     points = portrait.face_points
     wide = float((points[0] - points[16]).norm()) / FACE_WIDTH_M

@@ -32,6 +32,7 @@ from emo2.signals import Clip, GuidanceMaps, Motion, Portrait, Speech, SpeechFea
 from emo2.speech import Ears, SpeechEncoder
 from emo2.start import pose_of
 from emo2.video import VideoStage
+from emo2.video.entering_place import entering_sides, notes_with_entering
 from emo2.video.families import require_voice
 from emo2.video.latent_load import Setup, furnish, read_stage
 from emo2.video.latent_stage import LatentStage
@@ -96,7 +97,10 @@ def direct(
     """What the film is made from: what stage 2 hears, and the motion, planned by stage 1 where none is given."""
     for_motion, for_film = hear(models.speech, speech, models.motion.fps)
     planned = given is None
-    motion = plan(models.motion, portrait, for_motion, options) if planned else Reel.of(given)
+    entering = entering_sides(portrait) if isinstance(models.video, VideoStage) else (False, False)
+    motion = (
+        plan(models.motion, portrait, for_motion, options, entering) if planned else Reel.of(given)
+    )
     if models.ears is None:
         return for_film, motion
     fps = models.config.fps
@@ -150,11 +154,15 @@ def plan(
     portrait: Portrait | None,
     features: SpeechFeatures | Reel[SpeechFeatures],
     options: Options,
+    entering: tuple[bool, bool] = (False, False),
 ) -> Reel[Motion]:
-    """Stage 1: hand motion (and hints) for the whole voice, begun from the portrait's own pose."""
+    """Stage 1: hand motion (and hints) for the whole voice, begun from the portrait's own pose.
+
+    `entering`: hands (left, right) that the portrait does not show and that may come into the picture.
+    """
     windows = stage.windows(
         features,
-        start=None if portrait is None else pose_of(portrait, fps=stage.fps),
+        start=None if portrait is None else pose_of(portrait, fps=stage.fps, entering=entering),
         style=style_of(stage.config, options),
         speed=options.speed,
         amplitude=options.amplitude,
@@ -163,9 +171,11 @@ def plan(
     return Reel(windows, len(features))
 
 
-def notes(models: Models) -> tuple[str, ...]:
-    """What a user should know of these networks before a film is made."""
-    return models.video.notes if isinstance(models.video, LatentStage) else ()
+def notes(models: Models, portrait: Portrait) -> tuple[str, ...]:
+    """What a user should know of the photo and of these networks before a film is made."""
+    if isinstance(models.video, LatentStage):
+        return (*portrait.notes, *models.video.notes)
+    return notes_with_entering(portrait)
 
 
 def render(

