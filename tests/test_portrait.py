@@ -17,8 +17,9 @@ from emo2.media import read_photo
 from emo2.portrait import PortraitFinder, find
 from emo2.portrait.augment import background, spoil
 from emo2.portrait.data import FinderBatches, hand_crop, scene
-from emo2.portrait.looking import Square, overlap, square_about
+from emo2.portrait.looking import Hand, Square, overlap, square_about
 from emo2.portrait.network import STRIDE, positions
+from emo2.portrait.steadiness import doubted
 from emo2.portrait.views import MIRROR_FACE, Pool, View, face_square, read_pool
 from emo2.signals import Portrait
 
@@ -322,6 +323,19 @@ def test_of_two_people_the_larger_is_taken_and_the_other_can_be_chosen(
     assert any("2 faces" in note and "largest" in note for note in first.notes)
     with pytest.raises(UserError, match="Face 2 was asked for, but 2 faces were found"):
         find(both, finder, face_index=2)
+
+
+def test_a_hand_that_looks_disagree_about_is_less_sure(
+    finder: PortraitFinder, photo: torch.Tensor, portrait: Portrait
+) -> None:
+    points = portrait.hand_points[0]
+    about = square_about(points[:, :2])
+    hand = Hand(replace(about, side=2 * about.side), points, torch.zeros(2, 8, 8), 1.0)
+    assert torch.allclose(doubted(photo, finder, hand), points)
+    noise = torch.rand(photo.shape, generator=torch.Generator().manual_seed(0))
+    muddled = doubted(0.3 * photo + noise, finder, hand)
+    assert torch.equal(muddled[:, :2], points[:, :2])
+    assert float(muddled[:, 2].mean()) < 0.8 * float(points[:, 2].mean())
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

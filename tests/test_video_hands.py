@@ -16,9 +16,10 @@ from emo2.hands.flesh import Flesh, flesh_of
 from emo2.hands.model import from_numbers, swap_frame
 from emo2.hands.raster import rasterise
 from emo2.hands.rotations import axis_angle_to_matrix
+from emo2.portrait.skin import stands_free
 from emo2.signals import Portrait
 from emo2.video.hand_layer import Cutout, HandLayer, HandPose, hand_layer, hand_pose
-from emo2.video.hand_sight import LEAST_OVERLAP, MOST_MISS
+from emo2.video.hand_sight import LEAST_OVERLAP, MOST_MISS, see_hand
 from emo2.video.layer_chart import chart
 from emo2.video.layer_motion import HAND, POSE, Field
 from emo2.video.layers import Layers
@@ -321,21 +322,70 @@ def test_a_chart_at_rest_moves_nothing(layers: Layers) -> None:
     assert np.quantile(away, 0.98) < 0.5
 
 
-def test_an_unsure_arm_moves_less_but_further_where_its_hand_has_a_mesh(
+def reach_of(layers: Layers, pose: torch.Tensor) -> float:
+    drawn = chart(layers, None, pose.numpy())
+    return float(np.linalg.norm(drawn.flow, axis=-1)[drawn.moved > 0.9].max())
+
+
+def test_an_arm_whose_hand_is_unsure_has_no_mesh_and_moves_less(
     portrait: Portrait, layers: Layers
 ) -> None:
-    moved = []
-    for meshes in (True, False):
-        arms = tuple(
-            replace(arm, limb=replace(arm.limb, sureness=0.5), hand=arm.hand if meshes else None)
-            for arm in layers.arms
-        )
-        unsure = replace(layers, arms=arms)
-        pose = row(wrist_y=-20).numpy()
-        drawn = chart(unsure, None, pose)
-        rows, columns = np.nonzero(drawn.moved > 0.9)
-        moved.append(float(np.linalg.norm(drawn.flow, axis=-1)[rows, columns].max()))
-    assert moved[1] < moved[0] - 2 < 20
+    points = portrait.hand_points.clone()
+    points[..., 2] = 0.5
+    unsure = Layers.build(replace(portrait, hand_points=points))
+    assert unsure.arms
+    assert all(arm.hand is None for arm in unsure.arms)
+    assert reach_of(unsure, row(wrist_y=-20)) < reach_of(layers, row(wrist_y=-20)) - 4
+
+
+def test_points_that_lie_beside_the_hands_mask_get_no_mesh(portrait: Portrait) -> None:
+    pixels = ((portrait.image.permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)
+    assert see_hand(pixels, portrait, 0) is not None
+    points = portrait.hand_points.clone()
+    points[0, :, 1] += 0.7 * (points[0, 9, :2] - points[0, 0, :2]).norm()
+    assert see_hand(pixels, replace(portrait, hand_points=points), 0) is None
+
+
+def test_the_other_hand_belongs_to_the_other_hand(portrait: Portrait) -> None:
+    pixels = ((portrait.image.permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)
+    assert portrait.limb_masks is not None
+    right = portrait.limb_masks[3].numpy() > 0.5
+    beside = np.roll(portrait.limb_masks[1].numpy(), 14, axis=1)  # skin next to the left hand
+    masks = portrait.limb_masks.clone()
+    masks[3] = torch.from_numpy(np.where(masks[1] > 0.5, 0, beside))
+    pixels[masks[3].numpy() > 0.5] = (np.array(SKIN) * 255).astype(np.uint8)
+    sight = see_hand(pixels, replace(portrait, limb_masks=masks), 0)
+    assert right.any()
+    assert sight is not None
+    assert sight.hand is not None
+    assert sight.hand[masks[3].numpy() > 0.6].mean() < 0.1
+
+
+def test_a_hand_on_an_arm_whose_hand_is_not_found_stays_still(portrait: Portrait) -> None:
+    height, width = portrait.size
+    shares = torch.zeros(3, height, width)
+    shares[1, :, width // 2 :] = 0.6
+    alone = replace(portrait, hands_present=(True, False), body_masks=shares)
+    assert Layers.build(alone).moves == (True, False)
+    shares[2, :, width // 2 :] = 0.3
+    clasped = Layers.build(replace(alone, body_masks=shares))
+    assert not clasped.arms
+    assert any("lies on the other arm" in note for note in clasped.notes)
+    assert Layers.build(replace(portrait, body_masks=shares)).moves[0]
+
+
+def test_a_hand_that_a_mesh_fits_moves_though_its_colour_is_all_around(portrait: Portrait) -> None:
+    assert portrait.limb_masks is not None
+    hand = (portrait.limb_masks[1].numpy() > 0.5).astype(np.uint8)
+    away = cv2.distanceTransform(1 - hand, cv2.DIST_L2, 3)
+    table = torch.from_numpy(
+        (away > 6) & (np.mgrid[:384, :400][0] > 300) & (np.mgrid[:384, :400][1] > 270)
+    )
+    image = torch.where(table, torch.tensor(SKIN).view(3, 1, 1) * 2 - 1.04, portrait.image)
+    before_table = replace(portrait, image=image.float())
+    assert not stands_free(before_table, 0)
+    arms = Layers.build(before_table).arms
+    assert [arm.hand is not None for arm in arms if arm.limb.side == 0] == [True]
 
 
 def test_a_hand_that_no_mesh_fits_is_moved_in_the_plane_and_named(portrait: Portrait) -> None:

@@ -229,6 +229,22 @@ def test_an_elbow_outside_the_picture_becomes_a_pin_at_its_edge(portrait: Portra
     assert (frame - portrait.image)[:, -3:, :100].abs().max() < 0.02
 
 
+def test_an_elbow_among_the_fingers_is_taken_for_one_of_a_hanging_arm(portrait: Portrait) -> None:
+    body = portrait.body_points.clone()
+    fingers = portrait.hand_points[1, 8, :2]
+    body[5, :2], body[5, 2] = fingers, 0.4
+    limb = find_limb(replace(portrait, body_points=body), 1)
+    assert not isinstance(limb, str)
+    assert not limb.pinned_elbow
+    assert np.linalg.norm(limb.elbow - fingers.numpy()) > 0.3 * limb.unit
+    assert limb.elbow[1] > limb.shoulder[1] + 0.4 * limb.unit
+    near = limb.wrist + 0.1 * (fingers.numpy() - limb.wrist)
+    body[5, :2] = torch.from_numpy(near)
+    believed = find_limb(replace(portrait, body_points=body), 1)
+    assert not isinstance(believed, str)
+    assert np.allclose(believed.elbow, near)
+
+
 def test_hands_that_overlap_are_taken_for_folded(portrait: Portrait) -> None:
     hands = portrait.hand_points.clone()
     assert not Layers.build(portrait).clasped

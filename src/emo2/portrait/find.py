@@ -17,18 +17,17 @@ from torch.nn import functional
 
 from emo2.errors import UserError
 from emo2.portrait.limbs import body_masks, limb_masks
-from emo2.portrait.looking import Hand, Scene, Square, overlap, square_about
-from emo2.portrait.network import STRIDE, CropNet, SceneMaps, positions
+from emo2.portrait.looking import SHARPNESS, Hand, Scene, Square, look, overlap, square_about
+from emo2.portrait.network import STRIDE, SceneMaps, positions
 from emo2.portrait.skin import with_hands_by_skin
 from emo2.portrait.stage import PortraitFinder
+from emo2.portrait.steadiness import doubted
 from emo2.portrait.views import MIRROR_FACE
 from emo2.signals import BODY_POINTS, HAND_SIDES, Portrait
 
 _FACE_HEAT = 0.25
 """Least heat of a face's centre that is worth a closer look."""
 _FACE_SURE = 0.45
-_SHARPNESS = 2.5
-"""Of the read-out: tuned by eye, as all thresholds here."""
 _HAND_HEAT = 0.15
 _HAND_SURE = 0.8
 _FRAMINGS = (0.2, 0.14)
@@ -76,6 +75,9 @@ def find(image: Float[Tensor, "3 h w"], finder: PortraitFinder, *, face_index: i
     hands = _find_hands(image, finder, face, scene)
     present, hand_notes = _judge(_doubt_far(hands, body, face))
     points = [torch.zeros(21, 3) if hand is None else hand.points for hand in hands]
+    for index, hand in enumerate(hands):
+        if hand is not None and present[index]:
+            points[index] = doubted(image, finder, hand)
     for index, (wrist, hand) in enumerate(zip(_WRISTS, hands, strict=True)):
         if hand is not None and present[index]:  # the closer look knows better
             body[wrist, :2], body[wrist, 2] = hand.points[0, :2], hand.confidence
@@ -115,15 +117,17 @@ def _faces_in(
     image: Float[Tensor, "3 h w"], finder: PortraitFinder, squares: list[Square]
 ) -> list[Face]:
     guesses: list[tuple[float, Square, int]] = []
-    for look, square in enumerate(squares):
+    for number, square in enumerate(squares):
         maps = finder.scene(square.crop(image, finder.config.size))
-        guesses.extend((*guess, look) for guess in _face_guesses(maps, square, finder.config.size))
+        guesses.extend(
+            (*guess, number) for guess in _face_guesses(maps, square, finder.config.size)
+        )
     faces: list[Face] = []
-    for heat, guess, look in sorted(guesses, key=lambda item: -item[0])[:40]:
+    for heat, guess, number in sorted(guesses, key=lambda item: -item[0])[:40]:
         if any(overlap(guess, face.square) > 0.25 for face in faces):
             continue
         # what is a face in one look is one in the next; what is not, seldom is
-        others = [h for h, other, at in guesses if at != look and overlap(guess, other) > 0.3]
+        others = [h for h, other, at in guesses if at != number and overlap(guess, other) > 0.3]
         face = _look_at_face(image, finder, guess, (heat + 0.5 * max(others, default=0.0)) / 1.1)
         if face and not any(overlap(face.square, other.square) > 0.25 for other in faces):
             faces.append(face)
@@ -218,19 +222,6 @@ def _settle(
             found, _, _ = look(image, finder.face, seen, finder.config.crop)
             looks.append(found[list(MIRROR_FACE)] if mirrored else found)
     return torch.stack(looks).mean(0)
-
-
-def look(
-    image: Float[Tensor, "3 h w"], net: CropNet, square: Square, size: int
-) -> tuple[Float[Tensor, "points 2"], Float[Tensor, " points"], float]:
-    """Points in the picture, their spread in units of the square, and how surely the thing is there."""
-    maps = net(square.crop(image, size))
-    points, spread = positions(maps.points, sharpness=_SHARPNESS)
-    return (
-        square.to_picture(points[0] / size),
-        spread[0] / size,
-        float(maps.present[0].float().sigmoid()),
-    )
 
 
 def tilt(points: Float[Tensor, "68 2"]) -> float:
@@ -337,7 +328,7 @@ def _look_at_hand(
     side = min(max(about.side, 0.7 * face.square.side), 1.5 * face.square.side)
     square = Square(about.x, about.y, 2.0 * side, mirrored=guess.mirrored)
     maps = finder.hand(square.crop(image, size))
-    found, spread = positions(maps.points, sharpness=_SHARPNESS)
+    found, spread = positions(maps.points, sharpness=SHARPNESS)
     present = float(maps.present[0].float().sigmoid())
     sharp = (2.0 - spread[0] / size / 0.08).clamp(0, 1)
     points = square.to_picture(found[0] / size)

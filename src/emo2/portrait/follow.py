@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emo2.portrait.find import find_faces, look, tilt
-from emo2.portrait.looking import square_about
+from emo2.portrait.find import find_faces, tilt
+from emo2.portrait.looking import look, square_about
 from emo2.portrait.stage import PortraitFinder
 from emo2.portrait.views import MIRROR_FACE
 

@@ -10,7 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from emo2.portrait.network import SceneMaps
+from emo2.portrait.network import CropNet, SceneMaps, positions
+
+SHARPNESS = 2.5
+"""Of the read-out: tuned by eye."""
 
 
 @dataclass(frozen=True)
@@ -98,3 +101,16 @@ def overlap(a: Square, b: Square) -> float:
     high = min(a.y + a.side / 2, b.y + b.side / 2) - max(a.y - a.side / 2, b.y - b.side / 2)
     shared = max(wide, 0.0) * max(high, 0.0)
     return shared / (a.side**2 + b.side**2 - shared)
+
+
+def look(
+    image: Float[Tensor, "3 h w"], net: CropNet, square: Square, size: int
+) -> tuple[Float[Tensor, "points 2"], Float[Tensor, " points"], float]:
+    """Points in the picture, their spread in units of the square, and how surely the thing is there."""
+    maps = net(square.crop(image, size))
+    points, spread = positions(maps.points, sharpness=SHARPNESS)
+    return (
+        square.to_picture(points[0] / size),
+        spread[0] / size,
+        float(maps.present[0].float().sigmoid()),
+    )

@@ -6,6 +6,7 @@ beside the body's middle, are surely enough hands to be moved a little.  Which w
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -29,6 +30,8 @@ _SKIN_AROUND = 0.15
 _SHOULDERS_IN_FACES = 2.6
 _HINTED, _HINTED_SKIN = 0.3, 0.2
 """Mean confidence of a hand's points, and share of skin between them, from which there may be a hand."""
+_OTHERS = 0.15
+"""Share of a place of arms that is the other arm's from which a hand lies on that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,11 @@ class Body:
         return float(self.shoulders[:, 0].mean())
 
 
-def with_hands_by_skin(portrait: Portrait) -> Portrait:
-    """The portrait, with its hands laid on the skin that shows them, and hands added that the finder saw not."""
+def with_hands_by_skin(portrait: Portrait, *, keep: Collection[int] = ()) -> Portrait:
+    """The portrait, with its hands laid on the skin that shows them, and hands added that the finder saw not.
+
+    `keep`: sides of which the finder is known to be right.
+    """
     small, scale = _small(portrait)
     body = _body_of(portrait, scale)
     mask = skin_mask(small, body.face)
@@ -78,7 +84,7 @@ def with_hands_by_skin(portrait: Portrait) -> Portrait:
             return result
     for side, name in enumerate(HAND_SIDES):
         blob = _hand_blob(mask, body, side)
-        if blob is None or _by_skin(portrait, side):
+        if blob is None or side in keep or _by_skin(portrait, side):
             continue
         points = _arm_points(blob, body, side) / scale
         if not portrait.hands_present[side]:
@@ -94,6 +100,19 @@ def _small(portrait: Portrait) -> tuple[np.ndarray, float]:
     pixels = ((portrait.image.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).clip(0, 255)
     pixels = pixels.astype(np.uint8)
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
+
+
+def lies_on_other(portrait: Portrait, side: int) -> bool:
+    """Whether a hand lies on an arm whose own hand was not found: cut out alone it would take pieces of that along."""
+    if portrait.hands_present[1 - side] or portrait.body_masks is None:
+        return False
+    hull = np.zeros(portrait.size, np.uint8)
+    points = portrait.hand_points[side, :, :2].numpy().astype(np.int32)
+    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    own, other = (
+        float(portrait.body_masks[1 + arm].numpy()[hull > 0].sum()) for arm in (side, 1 - side)
+    )
+    return other > _OTHERS * (own + other)
 
 
 def stands_free(portrait: Portrait, side: int) -> bool:

@@ -6,66 +6,84 @@ Part of the arm layers (design §6); runs once per photo.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from emo2.hands import stand_in
 from emo2.hands.fit import HandFit, Sight
 from emo2.hands.flesh import Flesh, flesh_of
-from emo2.portrait.skin import stands_free
+from emo2.portrait.skin import lies_on_other, stands_free
 from emo2.signals import HAND_SIDES, Portrait
 from emo2.video.hand_sight import fit_of, lies_on_arm, mended, see_hand, with_fit
 from emo2.video.hands_meeting import clasped
 from emo2.video.layer_masks import Limb, arm_mask, fault, find_limb, segment_distance
 
 
-def sound_limbs(
-    pixels: np.ndarray, portrait: Portrait, seen: Portrait | None
-) -> tuple[list[Limb], list[np.ndarray], tuple[str, ...], dict[int, tuple[Flesh, np.ndarray]]]:
-    """The arms that can be cut out surely, their masks, what is wrong with the others, and hands by their side.
+@dataclass(frozen=True)
+class FittedHand:
+    """A hand of the photo that a mesh fits, and its arm."""
 
-    `seen` is the portrait as the finder left it, where meshes are wanted: its points and masks belong together.
-    """
+    limb: Limb
+    sight: Sight
+    fit: HandFit
+
+    def flesh(self) -> tuple[Flesh, np.ndarray]:
+        """The mesh as thick as the photo has it, and the hand's mask."""
+        assert self.sight.hand is not None
+        return flesh_of(stand_in(), self.fit, self.sight), self.sight.hand
+
+
+def fitted_hands(pixels: np.ndarray, portrait: Portrait) -> dict[int, FittedHand]:
+    """The hands whose points and mask a mesh fits, by side: of these the finder is right."""
+    found = [find_limb(portrait, side) for side in range(len(HAND_SIDES))]
+    limbs = [limb for limb in found if isinstance(limb, Limb)]
+    if len(limbs) == 2 and clasped(limbs):
+        return {}
+    hands: dict[int, FittedHand] = {}
+    for limb in limbs:
+        sight = see_hand(pixels, portrait, limb.side)
+        fit = fit_of(stand_in(), sight)
+        if fit is not None and sight is not None and not lies_on_arm(limb, fit, sight):
+            hands[limb.side] = FittedHand(with_fit(limb, stand_in(), fit), sight, fit)
+    return hands
+
+
+def sound_limbs(
+    pixels: np.ndarray, portrait: Portrait, fitted: Mapping[int, FittedHand]
+) -> tuple[list[Limb], list[np.ndarray], tuple[str, ...]]:
+    """The arms that can be cut out surely, their masks, and what is wrong with the others."""
     found = [find_limb(portrait, side) for side in range(len(HAND_SIDES))]
     notes = [limb for limb in found if isinstance(limb, str)]
     limbs = [limb for limb in found if isinstance(limb, Limb)]
-    if seen is None or (len(limbs) == 2 and clasped(limbs)):
-        sights: dict[int, Sight | None] = {limb.side: None for limb in limbs}
-    else:
-        sights = {limb.side: see_hand(pixels, seen, limb.side) for limb in limbs}
-    fits = {limb.side: _fit(limb, sights[limb.side]) for limb in limbs}
     masks = _masks(pixels, portrait, limbs)
-    limbs = [_refined(limb, fits[limb.side]) for limb in limbs]
     sound: list[tuple[Limb, np.ndarray]] = []
-    for limb, cut_out in zip(limbs, masks, strict=True):
-        name, sight, mask = HAND_SIDES[limb.side], sights[limb.side], cut_out
-        if fits[limb.side] is not None and sight is not None:
-            mask = mended(mask, limb, sight)
-        trouble = fault(mask, limb)
-        if trouble is None and not stands_free(portrait, limb.side):
-            trouble = f"the {name} hand does not stand free; it stays still"
+    for limb, mask in zip(limbs, masks, strict=True):
+        hand = fitted.get(limb.side)
+        if hand is not None:
+            sound_limb, cut_out = hand.limb, mended(mask, hand.limb, hand.sight)
+        else:
+            sound_limb, cut_out = limb, mask
+        trouble = fault(cut_out, sound_limb) or _hampered(portrait, limb.side, hand)
         if trouble is None:
-            sound.append((limb, mask))
-            if sight is not None and fits[limb.side] is None:
-                notes.append(f"no 3-D hand fits the {name} hand surely; it moves in the plane only")
+            sound.append((sound_limb, cut_out))
         else:
             notes.append(trouble)
-    kept = {}
-    for limb, _ in sound:
-        fit, sight = fits[limb.side], sights[limb.side]
-        if fit is not None and sight is not None and sight.hand is not None:
-            kept[limb.side] = (flesh_of(stand_in(), fit, sight), sight.hand)
-    return [limb for limb, _ in sound], [mask for _, mask in sound], tuple(notes), kept
+    return [limb for limb, _ in sound], [mask for _, mask in sound], tuple(notes)
 
 
-def _fit(limb: Limb, sight: Sight | None) -> HandFit | None:
-    """The hand's mesh, where it fits and what it hides can be painted."""
-    fit = fit_of(stand_in(), sight)
-    return None if fit is None or sight is None or lies_on_arm(limb, fit, sight) else fit
-
-
-def _refined(limb: Limb, fit: HandFit | None) -> Limb:
-    return limb if fit is None else with_fit(limb, stand_in(), fit)
+def _hampered(portrait: Portrait, side: int, hand: FittedHand | None) -> str | None:
+    """What lies about a hand that would go with it."""
+    name = HAND_SIDES[side]
+    if hand is not None:
+        if lies_on_other(portrait, side):
+            return (
+                f"the {name} hand lies on the other arm, whose hand was not found; it stays still"
+            )
+    elif not stands_free(portrait, side):
+        return f"the {name} hand does not stand free; it stays still"
+    return None
 
 
 def _masks(image: np.ndarray, portrait: Portrait, limbs: list[Limb]) -> list[np.ndarray]:

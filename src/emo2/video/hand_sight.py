@@ -33,12 +33,20 @@ _REACH = 0.35
 """Hand lengths from the mask within which skin belongs to the hand."""
 _CUT_SIDE = 200
 """Pixels a side of the crop that is cut."""
+LEAST_SURE = 0.6
+"""Sureness of a hand's points under which no mesh is sought, and its arm moves less."""
 _LEAST_CORE = 60
 """Pixels."""
+_MOST_BARE = 0.48
+"""Share of what lies between a hand's points that its mask may leave out."""
 LEAST_OVERLAP, MOST_MISS = 0.72, 0.1
 """A fit whose mesh and mask share less, or whose points lie farther off (hand lengths), is not used."""
+POINTED, POINTED_SURE = 0.84, 0.92
+"""Hands that point at the viewer (sine) are seen from their tips: their points must be surer than others'."""
 MOST_ON_ARM = 0.35
 """Share of the hand's pixels that may lie before its own forearm."""
+POINTS_AT_VIEWER = 0.3
+"""Length of a forearm in the picture, shoulder widths, under which it points at the viewer."""
 MOST_FOLD = 1.0
 """Bend of the fingers' first two joints together, radians, from which a hand is too closed to be told from the photo:
 its wrist and palm lie behind its fingers, and what moves would tear off what does not."""
@@ -47,10 +55,10 @@ its wrist and palm lie behind its fingers, and what moves would tear off what do
 def see_hand(pixels: UInt8[np.ndarray, "h w 3"], portrait: Portrait, side: int) -> Sight | None:
     """The evidence for one hand; None where the finder has no mask of it."""
     limb = find_limb(portrait, side)
-    if portrait.limb_masks is None or isinstance(limb, str):
+    if portrait.limb_masks is None or isinstance(limb, str) or limb.sureness < LEAST_SURE:
         return None
     soft = portrait.limb_masks[2 * limb.side + 1].cpu().numpy().astype(np.float32)
-    if (soft > _CORE).sum() < _LEAST_CORE:
+    if (soft > _CORE).sum() < _LEAST_CORE or _beside_mask(limb, soft):
         return None
     other = portrait.limb_masks[3 - 2 * limb.side].cpu().numpy().astype(np.float32)
     other = (other > _MAYBE) & (other > soft)
@@ -71,6 +79,13 @@ def see_hand(pixels: UInt8[np.ndarray, "h w 3"], portrait: Portrait, side: int) 
     )
 
 
+def _beside_mask(limb: Limb, soft: Float32[np.ndarray, "h w"]) -> bool:
+    """Whether points and mask are not of one hand."""
+    hull = np.zeros(soft.shape, np.uint8)
+    draw_hull(hull, limb, 1)
+    return bool((soft[hull > 0] < 0.5).mean() > _MOST_BARE)
+
+
 def fit_of(model: HandModel, sight: Sight | None) -> HandFit | None:
     """The hand model in the photo's pose, if it fits."""
     if sight is None:
@@ -78,11 +93,24 @@ def fit_of(model: HandModel, sight: Sight | None) -> HandFit | None:
     fit = fit_hand(model, sight)
     fold = float(fit.flex[:12].view(4, 3)[:, :2].sum(-1).mean())
     sound = fit.overlap >= LEAST_OVERLAP and fit.miss <= MOST_MISS and fold <= MOST_FOLD
+    if _towards_viewer(model, fit) > POINTED:
+        sound &= float(sight.points[:, 2].mean()) >= POINTED_SURE
     return fit if sound else None
 
 
+def _towards_viewer(model: HandModel, fit: HandFit) -> float:
+    """Sine between the picture and the way from wrist to middle knuckle, towards the viewer."""
+    with torch.no_grad():
+        points = fit.posed_points(model)
+    way = points[9] - points[0]
+    return float(way[2] / way.norm().clamp(min=1e-6))
+
+
 def lies_on_arm(limb: Limb, fit: HandFit, sight: Sight) -> bool:
-    """Whether the hand hides a good part of its own forearm, which nobody could paint behind it."""
+    """Whether the hand hides a good part of its own forearm, which nobody could paint behind it; of one that points at the
+    viewer little is seen anyway."""
+    if float(np.linalg.norm(limb.elbow - limb.wrist)) < POINTS_AT_VIEWER * limb.unit:
+        return False
     assert sight.hand is not None
     grid = pixel_grid((sight.hand.shape[0], sight.hand.shape[1]))[sight.hand > 0.5]
     away, _ = segment_distance(grid, limb.elbow, fit.wrist.numpy())

@@ -21,6 +21,13 @@ SURE = 0.3
 """Confidence from which a point is believed."""
 _LIKELY = 0.15
 """Confidence from which an elbow in the picture is believed: the finder is rarely sure of elbows, and far off even more rarely."""
+_UPPER_ARM = (0.8, 1.15)
+"""Its length in shoulder widths as a photo from the front shows one that hangs (measured on photos: .75 to .88), and the most."""
+_FOREARM = 0.75
+"""The same of a forearm, at most."""
+_BEYOND = (0.285, 0.55)
+"""Shoulder widths beyond the wrist, towards the fingers, from which an elbow less sure than this is a finger (on renders
+wrong elbows lie .35 and more beyond and are less sure than .5, right ones do not)."""
 _RADIUS = 0.115
 """Half width of a clothed arm in shoulder widths (measured on photos: 0.08 bare to 0.14)."""
 _HUE = 14
@@ -95,12 +102,43 @@ def find_limb(portrait: Portrait, side: int) -> Limb | str:
     sureness = float(hand[believed, 2].mean())
     chains = tuple(tuple(place[i] for i in chain if i in place) for chain in FINGERS)
     wrist = points[0]
+    fingers = points[1:].mean(0) - wrist
+    inside = bool((body[4 + side, :2] >= 0).all() and (body[4 + side, :2] < (width, height)).all())
+    if inside and not _may_be_elbow(body, side, wrist, fingers, unit):
+        body = body.copy()
+        body[4 + side] = (*_hanging_elbow(body[2 + side, :2], wrist, side, unit), _LIKELY)
     shoulder, elbow, pinned = _arm(body, side, wrist, unit, (height, width))
     return Limb(
         side=side, shoulder=shoulder, elbow=elbow, wrist=wrist, hand=points, chains=chains,
         unit=unit,
         sureness=sureness, pinned_elbow=pinned,
     )  # fmt: skip
+
+
+def _may_be_elbow(
+    body: np.ndarray, side: int, wrist: np.ndarray, fingers: np.ndarray, unit: float
+) -> bool:
+    """Whether the finder's elbow can be one: within an upper arm's length, and, unless it is sure, not beyond the hand; one
+    of which nothing is known can."""
+    shoulder, elbow = body[2 + side], body[4 + side]
+    if shoulder[2] < SURE or elbow[2] < _LIKELY:
+        return True
+    beyond = float((elbow[:2] - wrist) @ fingers) / max(float(np.linalg.norm(fingers)), 1e-6)
+    length = float(np.linalg.norm(elbow[:2] - shoulder[:2]))
+    near = beyond < _BEYOND[0] * unit or elbow[2] >= _BEYOND[1]
+    return bool(length < _UPPER_ARM[1] * unit and near)
+
+
+def _hanging_elbow(
+    shoulder: np.ndarray, wrist: np.ndarray, side: int, unit: float
+) -> Float32[np.ndarray, "2"]:
+    """Where the elbow of an upper arm that hangs down is; no farther from the wrist than a forearm."""
+    outwards = 1.0 if side == 0 else -1.0
+    elbow = shoulder + unit * _UPPER_ARM[0] * np.array([0.05 * outwards, 1.0])
+    way = elbow - wrist
+    return (wrist + way * min(1.0, _FOREARM * unit / max(float(np.linalg.norm(way)), 1e-6))).astype(
+        np.float32
+    )
 
 
 def _arm(

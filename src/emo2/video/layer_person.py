@@ -22,6 +22,7 @@ from emo2.video.layer_masks import (
     draw_hull,
     foreshortened,
     grab_cut,
+    like_skin,
     pixel,
     pixel_grid,
     ruler,
@@ -49,6 +50,12 @@ _TARGET = 0.42
 """The share near which arm and trunk are told apart: an arm too thin shows more than one too wide."""
 _FOREARM = 0.42
 """Shoulder widths from elbow and wrist within which the forearm must lie, wherever it points."""
+_ABOUT_HAND = 0.25
+"""Shoulder widths around a hand where only skin and the arm's own cut count ..."""
+_LIGHT = 90
+"""By how much a forearm may be lighter or darker than its hand (Lab)."""
+_FORE_WIDE, _SLEEVE = 2.5, (0.7, 4.5)
+"""... but for its arm, so many of an arm's half widths wide; and for a sleeve, down this share of the upper arm, wider."""
 _SIDE = 320
 """Pixels of the long side at which the person is cut."""
 _ELLIPSE = cv2.MORPH_ELLIPSE
@@ -141,9 +148,24 @@ def arm_of(
         found = portrait.limb_masks[2 * limb.side : 2 * limb.side + 2].amax(0).cpu().numpy()
         before[found > 0.5] = 1
     body = np.where(fingers > 0, cut > 0.5, person | (cut > 0.5) & (before > 0))
+    hand = (fingers > 0) & (cut > 0.5)
+    if hand.any() and not foreshortened(limb):
+        skin = like_skin((image * 255).astype(np.uint8), hand, _LIGHT)
+        body &= (cut > 0.5) | skin | (_about_hand(fingers, limb) == 0)
     front = (cut > 0.5) & (before > 0)
     beside = body & (own > _OWN[0]) & (reach > 0) & _outside_seam(image, own, body, limb)
     return _piece(front, beside, beside & (own > _OWN[1]), limb).astype(np.float32)
+
+
+def _about_hand(fingers: UInt8[np.ndarray, "h w"], limb: Limb) -> UInt8[np.ndarray, "h w"]:
+    """What is near the hand beside its arm: there the coarse shares are the hand's own and say nothing of what else is there."""
+    away = cv2.distanceTransform(1 - fingers, cv2.DIST_L2, 3)
+    near = (away < _ABOUT_HAND * limb.unit).astype(np.uint8)
+    arm = np.zeros_like(fingers)
+    draw_arm(arm, limb, 1, _FORE_WIDE * limb.radius)
+    sleeve = limb.shoulder + _SLEEVE[0] * (limb.elbow - limb.shoulder)
+    cv2.line(arm, pixel(limb.shoulder), pixel(sleeve), 1, round(_SLEEVE[1] * limb.radius))
+    return near & (1 - arm)
 
 
 def _outside_seam(

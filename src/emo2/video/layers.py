@@ -16,11 +16,12 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from emo2.portrait.skin import with_hands_by_skin
-from emo2.signals import Portrait
+from emo2.signals import HAND_SIDES, Portrait
 from emo2.video import layer_paint
-from emo2.video.arm_finding import sound_limbs
+from emo2.video.arm_finding import fitted_hands, sound_limbs
 from emo2.video.arm_surface import ArmSurface, elbow_shift
 from emo2.video.hand_layer import give_hand, hand_pose
+from emo2.video.hand_sight import LEAST_SURE
 from emo2.video.hands_meeting import Meeting, clasped
 from emo2.video.layer_cut import Arm, Box, cut
 from emo2.video.layer_draw import fetched_by, lay_over, lay_plane, part_of, ride_of, shrug
@@ -30,11 +31,8 @@ from emo2.video.layer_person import arm_of, person_mask
 
 _GAP_MARGIN = 6
 """Pixels by which the painted gap is wider than the arms, at a shoulder width of 300 pixels."""
-_SURE = 0.6
 _UNSURE_POSE = np.array([0.6, 0.6, 0.3, 1, 0.6, 0.6], np.float32)
-"""Share of a pose (`POSE`) that a hand with less sure points makes ..."""
-_UNSURE_ARM = np.array([0.8, 0.8, 1, 1, 0.8, 0.8], np.float32)
-"""... and one whose mesh fits: then only its arm is unsure."""
+"""Share of a pose (`POSE`) that a hand with unsure points makes."""
 _REST_REACH = 6.0
 """Pixels of movement over which the planes let go of the photo's exact pixels."""
 
@@ -154,8 +152,8 @@ class Layers:
             surface = self._surface_of(arm)
             if surface is not None and not self.elbows_told:
                 held[side, 4:6] = elbow_shift(surface, arm.limb, held[side])
-            if arm.limb.sureness < _SURE:
-                held[side, :6] *= _UNSURE_POSE if arm.hand is None else _UNSURE_ARM
+            if arm.limb.sureness < LEAST_SURE:
+                held[side, :6] *= _UNSURE_POSE
             if arm.limb.pinned_elbow:
                 held[side, 4:6] = 0
                 size = float(np.linalg.norm(held[side, :2]))
@@ -166,13 +164,20 @@ class Layers:
 
 
 def _build(portrait: Portrait, *, meshes: bool) -> Layers:
-    seen, portrait = portrait, with_hands_by_skin(portrait)
-    # Whether a hand is there is the finder's to say.
-    portrait = replace(portrait, hands_present=seen.hands_present)
     size = portrait.size
     image = portrait.image.permute(1, 2, 0).cpu().numpy().astype(np.float32) / 2 + 0.5
     pixels = (image * 255 + 0.5).clip(0, 255).astype(np.uint8)
-    limbs, masks, notes, fits = sound_limbs(pixels, portrait, seen if meshes else None)
+    fits = fitted_hands(pixels, portrait) if meshes else {}
+    present, portrait = portrait.hands_present, with_hands_by_skin(portrait, keep=fits)
+    # Whether a hand is there is the finder's to say.
+    portrait = replace(portrait, hands_present=present)
+    limbs, masks, notes = sound_limbs(pixels, portrait, fits)
+    if meshes:
+        notes += tuple(
+            f"no 3-D hand fits the {HAND_SIDES[limb.side]} hand surely; it moves in the plane only"
+            for limb in limbs
+            if limb.side not in fits
+        )
     if not limbs:
         return Layers(size=size, arms=(), gaps=(), clasped=False, notes=notes)
     any_arm = np.maximum.reduce(masks)
@@ -186,7 +191,7 @@ def _build(portrait: Portrait, *, meshes: bool) -> Layers:
     for limb, mask in zip(limbs, masks, strict=True):
         arm, alpha = cut(local, part_of(mask, box), limb, origin, meshed=limb.side in fits)
         if limb.side in fits and arm.planes:
-            arm = give_hand(arm, *fits[limb.side])
+            arm = give_hand(arm, *fits[limb.side].flesh())
         arms.append(arm)
         moved = np.maximum(moved, alpha)
     any_arm = np.maximum.reduce(masks)
