@@ -331,11 +331,13 @@ def test_a_hand_that_looks_disagree_about_is_less_sure(
     points = portrait.hand_points[0]
     about = square_about(points[:, :2])
     hand = Hand(replace(about, side=2 * about.side), points, torch.zeros(2, 8, 8), 1.0)
-    assert torch.allclose(doubted(photo, finder, hand), points)
+    with torch.inference_mode():
+        assert torch.allclose(doubted(photo, finder, hand), points)
     noise = torch.rand(photo.shape, generator=torch.Generator().manual_seed(0))
-    muddled = doubted(0.3 * photo + noise, finder, hand)
+    with torch.inference_mode():
+        muddled = doubted(0.1 * photo + 2 * noise - 1, finder, hand)
     assert torch.equal(muddled[:, :2], points[:, :2])
-    assert float(muddled[:, 2].mean()) < 0.8 * float(points[:, 2].mean())
+    assert float(muddled[:, 2].mean()) < 0.7 * float(points[:, 2].mean())
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
