@@ -29,8 +29,13 @@ MIDDLE, SHOULDERS_Y, BOTTOM_M = 160.0, 170.0, 0.2
 
 @pytest.fixture(scope="module")
 def chest() -> Portrait:
-    """A drawn man from head to chest, arms hanging: 250 x 320, 400 pixels a metre."""
-    height, width = round(SHOULDERS_Y + BOTTOM_M * SCALE), 320
+    """A drawn man from head to chest."""
+    return drawn(BOTTOM_M)
+
+
+def drawn(bottom_m: float) -> Portrait:
+    """A drawn man, arms hanging, down to so far below his shoulders: 320 pixels wide, 400 a metre."""
+    height, width = round(SHOULDERS_Y + bottom_m * SCALE), 320
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     image = torch.tensor(WALL)[:, None, None].expand(3, height, width).clone()
     down = y - (SHOULDERS_Y - 15)
@@ -50,6 +55,8 @@ def chest() -> Portrait:
     body[:4] = torch.tensor(
         [(MIDDLE, 40, 1), (MIDDLE, 150, 1), (MIDDLE + half, SHOULDERS_Y, 1), (MIDDLE - half, SHOULDERS_Y, 1)]
     )  # fmt: skip
+    for k, sign in enumerate((1, -1)):
+        body[4 + k] = torch.tensor((MIDDLE + sign * 0.2 * SCALE, SHOULDERS_Y + 0.29 * SCALE, 0.8))
     return Portrait(
         image=image,
         face_box=torch.tensor([MIDDLE - 30, 74, MIDDLE + 30, 132]),
@@ -191,6 +198,7 @@ def test_no_hand_enters_where(chest: Portrait, reason: str) -> None:
         other, wanted = replace(chest, hand_points=points), (True, False)
     elif reason in ("a bust", "forearms in view"):
         body[2:4, 1] += 0.15 * SCALE if reason == "a bust" else -0.25 * SCALE
+        body[4:6, 2] = 0.1  # no elbow to hang a forearm on
         other, wanted = replace(chest, body_points=body), (False, False)
     elif reason == "turned":
         body[2, 0], body[3, 0] = MIDDLE + 45, MIDDLE - 45
@@ -218,9 +226,10 @@ def test_a_bare_forearm_begins_at_the_hands_own_edge() -> None:
     )
     assert len(wrist_loop()) == 20
     np.testing.assert_allclose(tube.points[:20], loop, atol=1e-6)
-    last = tube.points[-20:]
-    assert np.linalg.norm(last.mean(0) - (0, 0, -tube.along[-1])) < 0.01
-    assert np.linalg.norm(last - last.mean(0), axis=1).mean() > 0.03
+    rings = tube.points.reshape(-1, 20, 3)
+    radius = np.linalg.norm(rings - rings.mean(1, keepdims=True), axis=2).mean(1)
+    assert radius.max() > 0.03
+    assert np.abs(rings.mean(1)[:, 2] + tube.along.reshape(-1, 20)[:, 0]).max() < 0.001
 
 
 def test_palms_of_dark_skins_are_lighter_than_their_backs() -> None:
@@ -239,3 +248,24 @@ def test_the_user_is_told_of_a_hand_that_is_drawn_and_not_that_it_stays_still(
     assert "right hand is not in the photo" in right
     seen = replace(chest, notes=still, hands_present=(True, True))
     assert notes_with_entering(seen) == still
+
+
+def test_a_hanging_forearm_in_view_goes_while_its_drawn_one_is_up() -> None:
+    waist = drawn(0.42)
+    place = entering_place(waist)
+    assert place.sides == place.forearms == (True, True)
+    frames = film(waist, rising())
+    still = waist.image.permute(1, 2, 0).numpy()
+    assert np.array_equal(frames[0], still)
+    lower = np.s_[-14:-2, round(MIDDLE + 0.2 * SCALE) : round(MIDDLE + 0.23 * SCALE)]
+    assert np.abs(still[lower] - CLOTH).max() < 0.01
+    assert np.abs(frames[-1][lower] - WALL).mean() < 0.15
+    upper = np.s_[round(SHOULDERS_Y) : round(SHOULDERS_Y + 0.1 * SCALE), lower[1]]
+    assert np.abs(frames[-1][upper] - still[upper]).mean() < 0.15, "but for a hand's shadow"
+
+
+def test_without_a_sure_elbow_no_second_forearm_is_drawn() -> None:
+    waist = drawn(0.42)
+    body = waist.body_points.clone()
+    body[4, 2] = 0.2
+    assert entering_sides(replace(waist, body_points=body)) == (False, True)

@@ -6,7 +6,7 @@ needs its own motion and that of the frame before it, for what the shutter blurs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,10 +14,13 @@ from jaxtyping import Float, Float32
 
 from emo2.hands.raster import Coverage, rasterise
 from emo2.signals import Motion, Portrait
+from emo2.video.entering_gap import ForearmGap, forearm_gaps
 from emo2.video.entering_look import GAMMA, ArmLook, arm_look
 from emo2.video.entering_mesh import Mesh, creases, limb_mesh
 from emo2.video.entering_place import Place, entering_place
 from emo2.video.entering_pose import EYE_M, LimbPose, limb_poses
+from emo2.video.layer_cut import ease
+from emo2.video.layer_draw import fetched_by, lay_over, ride_of
 
 _FINE = 2
 """Supersampling of edges."""
@@ -37,6 +40,8 @@ _DEEP_M = 0.02
 """... and the sum of depths below the mean at which no more light is lost."""
 _SHUT = np.array((0.30, 0.42, 0.46), np.float32)
 """Share of red, green and blue that narrow places lose at most: skin shines through itself in red."""
+_APPEARS = (0.01, 0.12)
+"""How far a hand is up where it begins to be drawn, and where all of it is."""
 _BEYOND = 24
 """Pixels beyond the picture that are drawn too, for what is blurred back into it."""
 _SEED = 7
@@ -58,6 +63,8 @@ class Entering:
     trunk: Float32[np.ndarray, "h w"]
     """Where a shadow falls, 0..1."""
     noise: Float32[np.ndarray, "h w 1"]
+    gaps: tuple[ForearmGap | None, ...]
+    """What the photo's own hanging forearms hide, where they are in view."""
 
     @staticmethod
     def build(portrait: Portrait) -> Entering | None:
@@ -65,15 +72,21 @@ class Entering:
         place = entering_place(portrait)
         if not any(place.sides):
             return None
+        gaps = forearm_gaps(portrait, place)
+        sides = tuple(
+            may and not (shown and gap is None)
+            for may, shown, gap in zip(place.sides, place.forearms, gaps, strict=True)
+        )
+        place = replace(place, sides=sides)
         look = arm_look(portrait, place)
         trunk = np.zeros(place.size, np.float32)
         if portrait.body_masks is not None:
-            trunk = portrait.body_masks.sum(0).clamp(0, 1).cpu().numpy()
+            trunk = portrait.body_masks[0].clamp(0, 1).cpu().numpy()
             trunk = cv2.GaussianBlur(trunk, (0, 0), 0.01 * place.scale)
         rng = np.random.default_rng(_SEED)
         noise = (look.grain * rng.standard_normal((*place.size, 1))).astype(np.float32)
         folds = creases(rng), creases(rng)
-        return Entering(place=place, look=look, folds=folds, trunk=trunk, noise=noise)
+        return Entering(place=place, look=look, folds=folds, trunk=trunk, noise=noise, gaps=gaps)
 
     def poses(self, motion: Motion) -> list[Pair]:
         """Of every frame; right for those that have `pose_reach` neighbours, or are the film's first and last."""
@@ -88,8 +101,11 @@ class Entering:
         self, frame: Float32[np.ndarray, "h w 3"], flow: np.ndarray | None, now: Pair, before: Pair
     ) -> None:
         """Draw the hands over the frame in place; `flow` is the body's, backward, in pixels."""
+        for pose, gap in zip(now, self.gaps, strict=True):
+            if pose is not None and gap is not None and (share := _shown(pose)):
+                lay_over(frame, share * fetched_by(gap.colour, flow, gap.box), gap.box)
         for side, (pose, old) in enumerate(zip(now, before, strict=True)):
-            if pose is not None:
+            if pose is not None and _shown(pose):
                 self._lay(frame, flow, side, pose, pose if old is None else old)
 
     def _lay(
@@ -100,7 +116,8 @@ class Entering:
             return
         mesh = limb_mesh(now, side, None if self.look.cloth[side] is None else self.folds[side])
         points = self._pixels(mesh.points)
-        points[:, :2] -= self._ride(flow, side)
+        shoulder = self.place.shoulders[side] * 0.8 + np.array((0.0, 0.05))
+        points[:, :2] -= ride_of(flow, self.place.pixel(shoulder), 0.03 * self.place.scale)
         old, new = (self._pixels(_middle(pose))[0, :2] for pose in (before, now))
         smear = _SHUTTER * (new - old)
         smear *= min(1.0, _LONGEST / max(float(np.hypot(*smear)), 1e-6))
@@ -109,7 +126,7 @@ class Entering:
             return
         local = (points - np.array([box[0], box[1], 0], np.float32)) * np.float32(_FINE)
         layer = self._drawn(local, mesh, side, (box[3] - box[1], box[2] - box[0]))
-        layer = _blurred(cv2.GaussianBlur(layer, (0, 0), self.look.soft), smear)
+        layer = _blurred(cv2.GaussianBlur(layer, (0, 0), self.look.soft), smear) * _shown(now)
         self._shadow(frame, layer[..., 3], box)
         self._over(frame, layer, box)
 
@@ -143,16 +160,6 @@ class Entering:
         near = _DISTANCE_M / (_DISTANCE_M - metres[:, 2:])
         flat = self.place.pixel(eye + (metres[:, :2] - eye) * near)
         return np.hstack((flat, metres[:, 2:] * self.place.scale)).astype(np.float32)
-
-    def _ride(self, flow: np.ndarray | None, side: int) -> Float32[np.ndarray, "2"]:
-        """How the body carries the arm: the mean flow just below its shoulder."""
-        if flow is None:
-            return np.zeros(2, np.float32)
-        x, y = self.place.pixel(self.place.shoulders[side] * 0.8 + np.array((0.0, 0.05)))
-        height, width = self.place.size
-        x, y = int(np.clip(x, 0, width - 1)), int(np.clip(y, 0, height - 1))
-        r = max(2, round(0.03 * self.place.scale))
-        return flow[max(0, y - r) : y + r + 1, max(0, x - r) : x + r + 1].reshape(-1, 2).mean(0)
 
     def _box(self, points: Float32[np.ndarray, "v 3"], margin: int) -> Box | None:
         """What of the picture and a little beyond it the points cover; None where nothing inside."""
@@ -189,7 +196,8 @@ class Entering:
         colour *= self.look.shade(normal)[:, None] * (1 - closed * _SHUT)
         layer[pixel, :3] = 2 * colour.clip(0, 1) ** np.float32(1 / GAMMA) - 1
         layer[pixel, 3] = 1
-        layer[pixel] *= share[pixel, None] * seen.mix(mesh.solid(), mesh.faces)
+        solid = mesh.solid(shown=self.place.forearms[side])
+        layer[pixel] *= share[pixel, None] * seen.mix(solid, mesh.faces)
         return layer.reshape(*size, 4)
 
     def _closed(self, depth: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
@@ -208,6 +216,11 @@ class Entering:
             mean, weight = (cv2.resize(z, depth.shape[::-1]) for z in (mean, weight))
             shut += np.clip(mean - filled, 0, 0.02) * weight
         return np.minimum(shut / _DEEP_M, 1)
+
+
+def _shown(pose: LimbPose) -> float:
+    """How much of a limb is drawn: a hanging one is the photo's own, in view or not."""
+    return float(ease(np.array([pose.up]), *_APPEARS)[0])
 
 
 def _middle(pose: LimbPose) -> Float[np.ndarray, "1 3"]:

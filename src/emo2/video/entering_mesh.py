@@ -27,7 +27,8 @@ _BARE_M = 0.28
 _RINGS = 24
 _FADE_M = 0.06
 """From the wrist over which the hand's relief fades on the arm."""
-_ELBOW_FADE_M = (0.185, 0.24)
+_ELBOW_M, _BEFORE_ELBOW_M = (0.235, 0.28), (0.185, 0.24)
+"""Metres from the wrist over which a drawn arm ends."""
 _GIRTH_M = 0.13
 """Half around a sleeve."""
 
@@ -45,9 +46,9 @@ class Mesh:
     starts: tuple[int, int]
     """Faces at which bare arm and sleeve begin."""
 
-    def solid(self) -> Float32[np.ndarray, "v 1"]:
-        """Opacity: at the elbow the drawn arm goes over into the photo's own."""
-        return 1 - ease(self.along, *_ELBOW_FADE_M)[:, None]
+    def solid(self, *, shown: bool) -> Float32[np.ndarray, "v 1"]:
+        """Opacity: at the elbow the drawn arm goes over into the photo's own; `shown`: in view."""
+        return 1 - ease(self.along, *(_ELBOW_M if shown else _BEFORE_ELBOW_M))[:, None]
 
     def normals(self, points: Float32[np.ndarray, "v 3"]) -> Float32[np.ndarray, "v 3"]:
         """Of the vertices at `points`; the hand's edge and the arm's first ring are one skin."""

@@ -17,8 +17,16 @@ from emo2.signals import HAND_SIDES, Portrait
 
 UPPER_M = 0.29
 _SHOULDER_M = 0.18
-_LOWER_EDGE_M = (0.08, 0.36)
-"""Below the shoulders: less is a bust, whose hands are far below; more shows the forearms."""
+_LOWER_EDGE_M = (0.08, 0.52)
+"""Below the shoulders: less is a bust, whose hands are far below; more shows hanging hands."""
+_HANGS_FROM_M = 0.05
+"""From the elbow to where the forearm leaves the picture, from which its direction is read there."""
+_FOREARM_FROM_M, _FOREARM_TO_M = 0.03, 0.24
+"""Of a forearm in the picture: less is none, with more of it the hand would be seen."""
+_ELBOW_SURE, _ON_ARM = 0.45, 0.35
+"""Confidence, and share of the arm where it lies, from which a finder's elbow is believed."""
+_UPPER_M = (0.17, 0.37)
+"""Lengths of an upper arm that are believed."""
 _TURNED = 1.32
 """Scale by the face against scale by the shoulders from which a body is turned away."""
 _SURE = 0.3
@@ -52,6 +60,10 @@ class Place:
     """From the origin to the nearer side of the picture."""
     shoulders: Float32[np.ndarray, "2 2"]
     elbows: Float32[np.ndarray, "2 2"]
+    forearms: tuple[bool, bool]
+    """Left, right: whether the photo shows a part of this forearm."""
+    hangs: Float32[np.ndarray, "2 2"]
+    """Directions of the forearms, away from the elbows."""
 
     def pixel(self, metres: Float[np.ndarray, "*b 2"]) -> Float[np.ndarray, "*b 2"]:
         """In the plane of the shoulders."""
@@ -88,20 +100,31 @@ def entering_place(portrait: Portrait) -> Place:
     if sure:
         shoulders = (found[:, :2] - origin) / scale
     bottom = (height - float(origin[1])) / scale
-    slants = np.array([_slant(portrait, shoulders, side, scale, origin) for side in range(2)])
-    down = UPPER_M / np.sqrt(1 + slants**2)
-    elbows = shoulders + np.stack((sign * slants * down, down), 1)
+    ends = [_end(portrait, shoulders, side, scale, origin) for side in range(2)]
+    elbows = np.stack([_hanging(shoulders[k], ends[k]) for k in range(2)])
+    hangs = np.tile(np.array((0.0, 1.0)), (2, 1))
+    found_elbows = [
+        _found_elbow(portrait, k, shoulders[k], scale, origin, bottom) for k in range(2)
+    ]
+    for k, (elbow, end) in enumerate(zip(found_elbows, ends, strict=True)):
+        elbows[k] = elbows[k] if elbow is None else elbow
+        if elbow is not None and end is not None and end[1] - elbow[1] > _HANGS_FROM_M:
+            hangs[k] = end - elbow
+    hangs /= np.linalg.norm(hangs, axis=1, keepdims=True)
+    shown = bottom - elbows[:, 1] > _FOREARM_FROM_M
     is_fit = sure and scale < _TURNED * wide and _LOWER_EDGE_M[0] < bottom < _LOWER_EDGE_M[1]
     is_fit = is_fit and _trunk_below(portrait, origin, scale)
     seen = with_hands_by_skin(portrait).hands_present
+    told = [(found_elbows[k] is not None and ends[k] is not None) or not shown[k] for k in range(2)]
     sides = tuple(
-        bool(
-            is_fit and not seen[k] and not shows_hand(portrait, k) and elbows[k, 1] > bottom - 0.06
-        )
+        bool(is_fit and told[k] and bottom - elbows[k, 1] < _FOREARM_TO_M)
+        and not (seen[k] or shows_hand(portrait, k))
         for k in range(2)
     )
     return Place(
-        sides=(sides[0], sides[1]), size=portrait.size, scale=scale, origin=origin, bottom=bottom,
+        sides=(sides[0], sides[1]), forearms=(bool(shown[0]), bool(shown[1])),
+        hangs=hangs.astype(np.float32),
+        size=portrait.size, scale=scale, origin=origin, bottom=bottom,
         half=min(float(origin[0]), width - float(origin[0])) / scale,
         shoulders=shoulders.astype(np.float32), elbows=elbows.astype(np.float32),
     )  # fmt: skip
@@ -117,19 +140,48 @@ def _trunk_below(portrait: Portrait, origin: np.ndarray, scale: float) -> bool:
     return bool(part.numel()) and float(part.mean()) > _TRUNK
 
 
-def _slant(
+def _end(
     portrait: Portrait, shoulders: np.ndarray, side: int, scale: float, origin: np.ndarray
-) -> float:
-    """How far an upper arm goes outwards for each metre down, by where it leaves the picture."""
-    masks, sign = portrait.body_masks, 1.0 if side == 0 else -1.0
+) -> Float[np.ndarray, "2"] | None:
+    """Where an arm leaves the picture below, metres; None where none does."""
+    masks = portrait.body_masks
     if masks is None:
-        return _USUAL
+        return None
     rows = max(2, round(_EDGE_M * scale))
     share = masks[1 + side, -rows:].clamp(0, 1).numpy().copy()
     share[share < 0.3] = 0
     if share.sum() / scale**2 < _ARM_M2:
-        return _USUAL
+        return None
     x = float((share.sum(0) * np.arange(share.shape[1])).sum() / share.sum())
-    across = sign * ((x - origin[0]) / scale - shoulders[side, 0])
-    down = (portrait.size[0] - rows / 2 - origin[1]) / scale - shoulders[side, 1]
-    return float(np.clip(across / max(down, 0.03), *_SLANT))
+    y = portrait.size[0] - rows / 2
+    end = (np.array((x, y)) - origin) / scale
+    outwards = (end[0] - shoulders[side, 0]) * (1 if side == 0 else -1)
+    return end if outwards > -_SLANT[1] and end[1] - shoulders[side, 1] > 0.02 else None
+
+
+def _hanging(
+    shoulder: Float[np.ndarray, "2"], end: Float[np.ndarray, "2"] | None
+) -> Float[np.ndarray, "2"]:
+    """The elbow of an arm that goes from the shoulder to where it leaves the picture, or hangs."""
+    sign = 1.0 if shoulder[0] > 0 else -1.0
+    slant = _USUAL
+    if end is not None:
+        slant = sign * (end[0] - shoulder[0]) / max(float(end[1] - shoulder[1]), 0.03)
+        slant = float(np.clip(slant, *_SLANT))
+    down = UPPER_M / np.sqrt(1 + slant**2)
+    return shoulder + np.array((sign * slant * down, down))
+
+
+def _found_elbow(
+    portrait: Portrait, side: int, shoulder: Float[np.ndarray, "2"], scale: float,
+    origin: Float[np.ndarray, "2"], bottom: float,
+) -> Float[np.ndarray, "2"] | None:  # fmt: skip
+    """The finder's elbow in metres, if it is to be believed: sure, on its arm, an upper arm's length away."""
+    x, y, sure = portrait.body_points[4 + side].tolist()
+    elbow = (np.array((x, y)) - origin) / scale
+    away, (low, high) = elbow - shoulder, _UPPER_M
+    right = low < float(np.linalg.norm(away)) < high and away[1] > 0.7 * low
+    inside = 0 <= x < portrait.size[1] and elbow[1] < bottom - 0.5 / scale
+    if sure < _ELBOW_SURE or not right or not inside or portrait.body_masks is None:
+        return None
+    return elbow if float(portrait.body_masks[1 + side, int(y), int(x)]) > _ON_ARM else None

@@ -41,7 +41,8 @@ _HAND_M = 0.17
 """From the picture's side to a wrist."""
 _ELBOW_FOLLOWS, _SWAY_M = 0.25, 0.12
 """Share of stage 1's own elbow's moves, and the most of them."""
-_LEAST_NEAR = 0.12
+_HANGS_NEAR = 0.15
+"""Towards the camera for each metre down, of a hanging forearm."""
 _FORWARD_M = 0.16
 """A hand on its way passes at least so far before its elbow: else the forearm would flip over."""
 _MOST_UP = 0.96
@@ -56,6 +57,8 @@ class LimbPose:
 
     numbers: Float32[np.ndarray, "67"]
     elbow: Float32[np.ndarray, "3"]
+    up: float
+    """How far it is up, 0 (hanging) to 1."""
 
 
 def pose_reach(fps: float) -> int:
@@ -65,7 +68,7 @@ def pose_reach(fps: float) -> int:
 
 def limb_poses(
     hands: Float[Tensor, "frames 2 67"], place: Place, fps: float
-) -> list[tuple[LimbPose, LimbPose]]:
+) -> list[tuple[LimbPose, ...]]:
     """Left and right, frame after frame."""
     hands = hands.double()
     wrists = hands[..., 64:]
@@ -73,44 +76,58 @@ def limb_poses(
     rest = torch.from_numpy(place.elbows).double()
     rest = torch.cat((rest, torch.full((2, 1), _ELBOW_NEAR_M, dtype=torch.float64)), -1)
     sway = (planned - rest) * torch.tensor((1.0, 0.3, 1.0))
-    elbow = rest + _ELBOW_FOLLOWS * sway.clamp(-_SWAY_M, _SWAY_M)
-    reach = _wish(wrists, place, fps) - elbow
+    follows = torch.tensor([0.0 if shown else _ELBOW_FOLLOWS for shown in place.forearms])
+    elbow = rest + follows[:, None] * sway.clamp(-_SWAY_M, _SWAY_M)
+    share = _risen(wrists)
+    reach = _wish(wrists, place, share) - elbow
     near = softplus(reach[..., 2] - _FORWARD_M, beta=40.0) + _FORWARD_M
-    aim = normalize(torch.stack((reach[..., 0], reach[..., 1], near), -1), dim=-1)
-    # Steeply up or away from the camera a forearm cannot go; it turns on at the same side.
-    up = aim[..., 1].clamp(min=-_MOST_UP)
-    level = torch.stack((aim[..., 0], aim[..., 2].clamp(min=_LEAST_NEAR)), -1)
-    level = normalize(level, dim=-1) * (1 - up**2).clamp(min=0).sqrt()[..., None]
-    aim = torch.stack((level[..., 0], up, level[..., 1]), -1)
+    raised = normalize(torch.stack((reach[..., 0], reach[..., 1], near), -1), dim=-1)
+    # More steeply up a forearm cannot go.
+    up = raised[..., 1].clamp(min=-_MOST_UP)
+    level = normalize(raised[..., [0, 2]], dim=-1) * (1 - up**2).sqrt()[..., None]
+    raised = torch.stack((level[..., 0], up, level[..., 1]), -1)
+    hangs = torch.cat((torch.from_numpy(place.hangs).double(), torch.full((2, 1), _HANGS_NEAR)), -1)
+    calm = _calm(share, fps)
+    aim = _between_aims(normalize(hangs, dim=-1).expand_as(raised), raised, calm)
     turned = _turned(hands, normalize(wrists - planned, dim=-1), aim)
     numbers = torch.cat((turned, elbow + FORE_M * aim), -1).float().numpy()
+    rows = zip(numbers, elbow.float().numpy(), calm.tolist(), strict=True)
     return [
-        (LimbPose(numbers=n[0], elbow=e[0]), LimbPose(numbers=n[1], elbow=e[1]))
-        for n, e in zip(numbers, elbow.float().numpy(), strict=True)
+        tuple(LimbPose(numbers=n[k], elbow=e[k], up=u[k]) for k in range(2)) for n, e, u in rows
     ]
 
 
-def _wish(wrists: Float[Tensor, "f 2 3"], place: Place, fps: float) -> Float[Tensor, "f 2 3"]:
-    """Where the wrists should be: raised ones lifted above the picture's lower edge, and not beyond its sides.
-
-    Coming up and going down takes its time; what a raised hand does, and a hanging one, stays as quick as it is.
-    """
+def _risen(wrists: Float[Tensor, "f 2 3"]) -> Float[Tensor, "f 2"]:
+    """How far hands are up, 0..1."""
     low, high = _RISES
     share = ((low - wrists[..., 1]) / (low - high)).clamp(0, 1)
-    share = share * share * (3 - 2 * share)
+    return share * share * (3 - 2 * share)
+
+
+def _wish(
+    wrists: Float[Tensor, "f 2 3"], place: Place, share: Float[Tensor, "f 2"]
+) -> Float[Tensor, "f 2 3"]:
+    """Where the wrists would be if they were up: above the picture's lower edge, and not beyond its sides."""
+    low = _RISES[0]
     edge = place.bottom - _WRIST_ABOVE_EDGE_M
     edge -= _NEARER * (edge - EYE_M)
-    space = min(_SPACE_M, edge)
-    own = wrists[..., 1] - (low + share * (_SPACE_M - low))
-    share = _calm(share, fps)
-    down = own + low + share * (space - low)
+    down = wrists[..., 1] - (low + share * (_SPACE_M - low)) + min(_SPACE_M, edge)
+    down = softplus(down - _HIGHEST_M, beta=25.0) + _HIGHEST_M
     sign = torch.tensor((1.0, -1.0), dtype=torch.float64)
-    out = wrists[..., 0] * sign - _INWARDS_M * share
+    out = wrists[..., 0] * sign - _INWARDS_M
     widest = max(place.half - _HAND_M, 0.1)
     soft = 0.4 * widest * torch.tanh((out - 0.6 * widest) / (0.4 * widest))
     out = torch.where(out > 0.6 * widest, 0.6 * widest + soft, out)
-    down = softplus(down - _HIGHEST_M, beta=25.0) + _HIGHEST_M
     return torch.stack((out * sign, down, wrists[..., 2]), -1)
+
+
+def _between_aims(
+    start: Float[Tensor, "f 2 3"], end: Float[Tensor, "f 2 3"], share: Float[Tensor, "f 2"]
+) -> Float[Tensor, "f 2 3"]:
+    """Directions on the great circle from one to the other: a forearm comes up evenly, past the camera."""
+    angle = torch.arccos((start * end).sum(-1).clamp(-0.999, 0.999))[..., None]
+    one, two = torch.sin((1 - share[..., None]) * angle), torch.sin(share[..., None] * angle)
+    return normalize(one * start + two * end, dim=-1)
 
 
 def _calm(share: Float[Tensor, "f 2"], fps: float) -> Float[Tensor, "f 2"]:

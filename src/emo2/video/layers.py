@@ -195,7 +195,9 @@ def _build(portrait: Portrait, *, meshes: bool) -> Layers:
         arms.append(arm)
         moved = np.maximum(moved, alpha)
     any_arm = np.maximum.reduce(masks)
-    behind = _behind(local, moved, part_of(person, box), part_of(any_arm, box) > 0.3, limbs[0].unit)
+    behind = behind_arms(
+        local, moved, part_of(person, box), part_of(any_arm, box) > 0.3, limbs[0].unit
+    )
     layers = Layers(
         size=size,
         arms=tuple(arms),
@@ -242,7 +244,7 @@ def _union(boxes: list[Box]) -> Box:
     return int(x0.min()), int(y0.min()), int(x1.max()), int(y1.max())
 
 
-def _behind(
+def behind_arms(
     image: np.ndarray, moved: np.ndarray, person: np.ndarray, limbs: np.ndarray, unit: float
 ) -> Float32[np.ndarray, "h w 4"]:
     """What the arms hide: torso continued from torso, background from background."""
