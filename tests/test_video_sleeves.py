@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from emo2.signals import Portrait
-from emo2.video.hand_behind import sleeve_behind
+from emo2.video.hand_behind import sleeve_behind, without_hand
 from emo2.video.layer_cut import Plane
 from emo2.video.layer_masks import Limb, find_limb
 from emo2.video.layer_motion import POSE, Field
@@ -212,3 +212,44 @@ def test_a_sleeve_goes_on_behind_its_hand_and_a_bare_forearm_does_not(portrait: 
         assert whole[60, 21, 3] < 0.1  # the hand beyond the sleeve's own outline
         if filled:
             assert np.abs(whole[60, 33, :3] - picture[30, 50, :3]).max() < 0.1
+
+
+def test_a_forearm_behind_its_fingers_is_not_painted_as_a_tube(portrait: Portrait) -> None:
+    wrist = np.array([50, 60], np.float32)
+    hand = wrist + np.array([[0, 0], [-20, -8], [-24, 0], [-20, 8]], np.float32)
+    limb = replace(
+        limb_of(portrait, 1), wrist=wrist, hand=hand, chains=((0, 1), (0, 2), (0, 3)), unit=100.0,
+        shoulder=np.array([60, 0], np.float32),
+    )  # fmt: skip
+    picture = np.zeros((100, 100, 4), np.float32)
+    picture[10:70, 40:70] = [*(np.array(SLEEVE) / 127.5 - 1), 1]
+    taken = np.zeros((100, 100), np.float32)
+    taken[44:76, 20:52] = 1
+    picture[taken > 0] = [*(np.array(SKIN) / 127.5 - 1), 1]
+    field = Field(weights=np.zeros((2, 2, 3), np.float32), origin=(0, 0), stride=50)
+    plane = Plane(colour=picture, box=(0, 0, 100, 100), field=field)
+    for elbow, painted in (((28, 60), False), ((60, 78), True)):
+        arm = replace(limb, elbow=np.array(elbow, np.float32))
+        at = (0.8 * np.array(elbow) + 0.2 * wrist).astype(int)
+        rest = without_hand(plane, taken, arm)
+        assert bool(rest[at[1], min(at[0], 51), 3] > 0.5) == painted, elbow
+
+
+def test_a_table_beside_a_hand_is_no_arm_and_a_bare_forearm_is(portrait: Portrait) -> None:
+    picture, coarse, hands, true = draw()
+    limb = replace(limb_of(portrait, 1), elbow=np.array([86, 190], np.float32))
+    shares = torch.from_numpy(coarse).clone()
+    shares[2, 232:280, 20:70] = 0.9  # the coarse share runs over what lies under the fingers
+    table, bare = np.s_[244:276, 30:58], np.s_[250:262, 76:90]
+    for colour, place in (((60, 120, 60), table), (SKIN, bare)):
+        picture[place] = colour
+    told = replace(portrait, body_masks=shares)
+    person = np.zeros(true.shape, bool)
+    person[true] = True
+    for place in (table, bare):
+        person[place] = True
+    image = picture.astype(np.float32) / 255
+    arm = arm_of(person, told, limb, true.astype(np.float32), image) > 0.5
+    assert not arm[264:274, 34:54].any()
+    assert arm[true & (np.mgrid[:HEIGHT, :WIDTH][0] > 200)].mean() > 0.8
+    assert hands.shape[0] == 2

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32
 
 from emo2.video import layer_paint
 from emo2.video.layer_cut import Plane, ease
-from emo2.video.layer_masks import Limb, like_skin, pixel_grid, segment_distance
+from emo2.video.layer_masks import Limb, foreshortened, like_skin, pixel_grid, segment_distance
 
 _ALIKE = 0.3
 """Difference of colours (of 2) up to which a forearm is as bare as its hand."""
@@ -49,6 +49,8 @@ def _forearm_behind(
 ) -> Float32[np.ndarray, "h w 4"]:
     """The plane without its hand, its forearm completed as a tube."""
     alpha = colour[..., 3]
+    if _behind_fingers(limb):
+        return colour
     grid = pixel_grid(taken.shape) + np.array(plane.box[:2], np.float32)
     away, place = segment_distance(grid, limb.elbow, limb.wrist)
     half = _half_width(alpha, away, place, limb)
@@ -68,6 +70,12 @@ def _forearm_behind(
     if not near.any():
         return colour
     return _continued(colour, colour[..., :3] / np.maximum(alpha, 1e-3)[..., None], near, behind)
+
+
+def _behind_fingers(limb: Limb) -> bool:
+    """Whether the forearm points at the viewer from behind the hand: a tube painted there would only stick out."""
+    fore, fingers = limb.elbow - limb.wrist, limb.hand[1:].mean(0) - limb.wrist
+    return foreshortened(limb) and float(fore @ fingers) > 0
 
 
 def sleeve_behind(
