@@ -269,3 +269,19 @@ def test_without_a_sure_elbow_no_second_forearm_is_drawn() -> None:
     body = waist.body_points.clone()
     body[4, 2] = 0.2
     assert entering_sides(replace(waist, body_points=body)) == (False, True)
+
+
+def test_a_short_sleeve_above_the_lower_edge_bares_the_forearm(chest: Portrait) -> None:
+    long = Entering.build(chest)
+    assert long is not None
+    for cloth in long.look.cloth:
+        assert cloth is not None
+        assert cloth.mean((0, 1)).argmax() == np.argmax(CLOTH), "of the arm's own colour"
+    image = chest.image.clone()
+    assert chest.body_masks is not None
+    arms = chest.body_masks[1:].amax(0) > 0.5
+    arms[:-22] = False
+    image[:, arms] = torch.tensor(SKIN)[:, None]
+    short = Entering.build(replace(chest, image=image))
+    assert short is not None
+    assert short.look.cloth == (None, None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32
 
 from emo2.hands.relief import relief
 from emo2.portrait.skin import skin_mask
@@ -21,7 +21,7 @@ _STRONGEST = 0.7
 """Most that the light may say of the shape, against what comes from everywhere."""
 _FROM_ABOVE = (0.0, -0.28, 0.42)
 """Light that is taken to be there too: a face looks the same way everywhere, and says little of what looks elsewhere."""
-_PATCH_M = 0.035
+_PATCH_M, _INSIDE_M = 0.035, 0.02
 _BARE = 0.6
 """Share of skin in the upper arm from which a forearm is bare."""
 _PATTERN = 0.8
@@ -126,31 +126,43 @@ def _upper_arm(
     linear: Float32[np.ndarray, "h w 3"], portrait: Portrait, skin: Bool[np.ndarray, "h w"] | None,
     place: Place, side: int,
 ) -> tuple[Float32[np.ndarray, "s s 3"], float]:  # fmt: skip
-    """What an upper arm shows where it leaves the picture, without slow shade, and the share of it that is skin."""
-    height, width = place.size
-    reach = max(4, round(_PATCH_M * place.scale))
-    shoulder, elbow = place.shoulders[side], place.elbows[side]
-    share = (place.bottom - _PATCH_M - shoulder[1]) / max(float(elbow[1] - shoulder[1]), 1e-3)
-    at = place.pixel(shoulder + float(np.clip(share, 0.1, 1)) * (elbow - shoulder))
-    x, y = (
-        round(min(max(float(v), reach), limit - reach))
-        for v, limit in ((at[0], width), (at[1], height))
-    )
-    part = slice(y - reach, y + reach), slice(x - reach, x + reach)
+    """What an upper arm wears, without slow shade, and how much of it is skin where it leaves the picture."""
+    part, person = _patch(portrait, place, place.leaves[side], side)
+    share = 0.0
+    last = person[-len(person) // 4 :]  # a short sleeve ends above
+    if skin is not None and last.any():
+        share = float(skin[part][-len(person) // 4 :][last].mean())
+    if share > _BARE and skin is not None:
+        person = person & skin[part]
+    else:  # farther up, where no background comes in
+        shoulder = place.shoulders[side]
+        inside = np.array((-_INSIDE_M if side == 0 else _INSIDE_M, 0.0))
+        up = shoulder + 0.5 * (place.leaves[side] - shoulder) + inside
+        part, person = _patch(portrait, place, up, side)
     patch = linear[part]
-    person = np.ones(patch.shape[:2], bool)
-    if portrait.body_masks is not None:
-        shares = portrait.body_masks[:, part[0], part[1]].numpy()
-        person = shares[1 + side] > 0.5
-        person = person if person.mean() > 0.2 else shares.sum(0) > 0.6
-    if person.mean() < 0.2:
-        person[:] = True
-    share_of_skin = 0.0 if skin is None else float(skin[part][person].mean())
     usual = np.median(patch[person], axis=0)
     relief = np.log((patch + 0.01) / (usual + 0.01))
-    relief -= cv2.GaussianBlur(relief, (0, 0), 0.5 * reach)
+    relief -= cv2.GaussianBlur(relief, (0, 0), 0.25 * len(patch))
     relief = np.where(person[..., None], relief, 0).clip(-_PATTERN, _PATTERN)
-    return (usual * np.exp(relief)).astype(np.float32), share_of_skin
+    return (usual * np.exp(relief)).astype(np.float32), share
+
+
+def _patch(
+    portrait: Portrait, place: Place, at: Float[np.ndarray, "2"], side: int
+) -> tuple[tuple[slice, slice], Bool[np.ndarray, "s s"]]:
+    """A square about a place in metres, moved into the picture, and what of it is this arm."""
+    reach = max(4, round(_PATCH_M * place.scale))
+    x, y = (
+        round(min(max(float(v), reach), limit - reach))
+        for v, limit in zip(place.pixel(at), place.size[::-1], strict=True)
+    )
+    part = slice(y - reach, y + reach), slice(x - reach, x + reach)
+    person = np.ones((2 * reach, 2 * reach), bool)
+    if portrait.body_masks is not None:
+        shares = portrait.body_masks[:, part[0], part[1]].cpu().numpy()
+        arm = shares[1 + side] > 0.5
+        person = arm if arm.mean() > 0.2 else shares.sum(0) > 0.6
+    return part, person if person.mean() > 0.2 else np.ones_like(person)
 
 
 def _grain(image: Float32[np.ndarray, "h w 3"], place: Place) -> float:

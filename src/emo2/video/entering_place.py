@@ -62,6 +62,8 @@ class Place:
     elbows: Float32[np.ndarray, "2 2"]
     forearms: tuple[bool, bool]
     """Left, right: whether the photo shows a part of this forearm."""
+    leaves: Float32[np.ndarray, "2 2"]
+    """Where the arms leave the picture below."""
     hangs: Float32[np.ndarray, "2 2"]
     """Directions of the forearms, away from the elbows."""
 
@@ -110,6 +112,12 @@ def entering_place(portrait: Portrait) -> Place:
         elbows[k] = elbows[k] if elbow is None else elbow
         if elbow is not None and end is not None and end[1] - elbow[1] > _HANGS_FROM_M:
             hangs[k] = end - elbow
+    leaves = [
+        shoulders[k] + (elbows[k] - shoulders[k]) * min(1.0, (bottom - shoulders[k, 1]) / UPPER_M)
+        if end is None
+        else end
+        for k, end in enumerate(ends)
+    ]
     hangs /= np.linalg.norm(hangs, axis=1, keepdims=True)
     shown = bottom - elbows[:, 1] > _FOREARM_FROM_M
     is_fit = sure and scale < _TURNED * wide and _LOWER_EDGE_M[0] < bottom < _LOWER_EDGE_M[1]
@@ -123,7 +131,7 @@ def entering_place(portrait: Portrait) -> Place:
     )
     return Place(
         sides=(sides[0], sides[1]), forearms=(bool(shown[0]), bool(shown[1])),
-        hangs=hangs.astype(np.float32),
+        hangs=hangs.astype(np.float32), leaves=np.stack(leaves).astype(np.float32),
         size=portrait.size, scale=scale, origin=origin, bottom=bottom,
         half=min(float(origin[0]), width - float(origin[0])) / scale,
         shoulders=shoulders.astype(np.float32), elbows=elbows.astype(np.float32),
