@@ -70,7 +70,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     models = pipeline.load(args.preset)
-    finder = models.finder
+    finder, arms = models.finder, models.video.arms
     table: dict[str, list[float]] = defaultdict(list)
     flows: Flows = defaultdict(lambda: np.zeros(6))
     counts: dict[str, int] = defaultdict(int)
@@ -84,7 +84,9 @@ def main() -> None:
         if args.oracle:
             portrait = with_true_points(portrait, shot)
         ways = {
-            way: Layers.build(portrait, surface=models.video.arms, meshes=way == "mesh")
+            way: Layers.build(
+                portrait, surface=arms.surface, cutter=arms.cutter, meshes=way == "mesh"
+            )
             for way in ("skeleton", "mesh")
         }
         told = {way: replace(layers, elbows_told=True) for way, layers in ways.items()}

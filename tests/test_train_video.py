@@ -24,7 +24,7 @@ from emo2.video import VideoStage
 from emo2.video.stage import ALONE
 
 QUICK = TrainOptions(steps=3, bf16=False, save_every=1, warm_up=1)
-OWNERS = {"reference": "basis", "places": "basis"}
+OWNERS = {"reference": "basis", "places": "basis", "surface": "arms"}
 
 
 @pytest.fixture(autouse=True)
@@ -73,11 +73,23 @@ def test_a_part_alone_changes_and_the_weights_tell_its_steps(tmp_path: Path, onl
     if only == "denoiser":
         assert not torch.equal(after["reference.conv_out.bias"][units], scale)
         after["reference.conv_out.bias"][units] = scale
-    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    changed = {
+        name.removeprefix("arms.").split(".")[0]
+        for name in before
+        if not torch.equal(before[name], after[name])
+    }
     assert changed
     owners = {OWNERS.get(name, name) for name in changed}
     assert owners == ({"basis", "own"} if only == "basis" else {only})
-    steps = {"own": 0, "basis": 100, "painter": 0, "details": 7, "denoiser": 0, "arms": 0}
+    steps = {
+        "own": 0,
+        "basis": 100,
+        "painter": 0,
+        "details": 7,
+        "denoiser": 0,
+        "arms": 0,
+        "cutter": 0,
+    }
     steps[only] += 3
     assert {part: int(facts[f"steps_of_{part}"]) for part in ALONE} == steps
     assert facts["step"] == "103"
@@ -111,7 +123,7 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> No
     rest = {name: t for name, t in tensors.items() if not name.startswith("details")}
     weights.save(tmp_path / "small.safetensors", rest, small, part="video")
     with pytest.raises(
-        UserError, match="have no details; give --only own, basis, painter, denoiser, arms"
+        UserError, match="have no details; give --only own, basis, painter, denoiser, arms, cutter"
     ):
         trained(tmp_path, "details", start=tmp_path / "small.safetensors")
     weights.save(tmp_path / "less.safetensors", rest, config, part="video")

@@ -88,7 +88,7 @@ def count(text: str) -> int:
 
 DTYPES = ("float32", "bfloat16", "float16")
 PARTS = ("motion", "video", "finder")
-VIDEO_PARTS = ("own", "basis", "painter", "details", "denoiser", "arms")
+VIDEO_PARTS = ("own", "basis", "painter", "details", "denoiser", "arms", "cutter")
 """Parts of video (stage 2), each of which can be trained alone."""
 RECIPES = ("emo-image", "emo-video", "emo-speed", "emo2-image", "emo2-video")
 """What `emo2 train` trains: parts of compact, and recipes for full (`recipes.py`)."""

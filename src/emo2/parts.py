@@ -42,6 +42,7 @@ RATES = {
     "details": 1e-3,
     "denoiser": 8e-4,
     "arms": 2e-3,
+    "cutter": 2e-3,
 }
 """AdamW's for a part of stage 2 that is trained alone (ours)."""
 
@@ -173,6 +174,7 @@ def _motion_preview(stage: nn.Module, folder: Path, step: int) -> None:
 
 
 def _video_part(order: Order) -> _Built:
+    from emo2.data.arm_pictures import WINDOWS, ArmPictureBatches
     from emo2.data.arm_places import PLACES, ArmPlaces
     from emo2.data.mixing import MixedBatches, StillsAndTakes, listener_of, mix_for
     from emo2.video import VideoStage
@@ -186,6 +188,9 @@ def _video_part(order: Order) -> _Built:
     elif only == "arms":
         shards = order.folders(real=False)
         batch_at = ArmPlaces(shards, places=order.batch or PLACES, seed=order.seed).at
+    elif only == "cutter":
+        shards = order.folders(real=False)
+        batch_at = ArmPictureBatches(shards, windows=order.batch or WINDOWS, seed=order.seed).at
     else:
         mix = mix_for(only, config.video, people=order.batch)
         hear = listener_of(config) if mix.draw.consecutive else None

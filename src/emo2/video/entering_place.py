@@ -92,7 +92,9 @@ def notes_with_entering(portrait: Portrait) -> tuple[str, ...]:
 def entering_place(portrait: Portrait) -> Place:
     """Read the photo."""
     camera = fit_camera(portrait)
-    scale, origin = face_scale(portrait), camera.centre.numpy().astype(np.float32)
+    # A face without a size is no measure, but no reason to stop either: nothing fits, and nothing enters.
+    scale = max(face_scale(portrait), 1e-3)
+    origin = camera.centre.numpy().astype(np.float32)
     height, width = portrait.size
     found = portrait.body_points[2:4].numpy()
     sure = float(found[:, 2].min()) >= _SURE

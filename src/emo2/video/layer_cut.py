@@ -216,15 +216,19 @@ def cut(
     origin: tuple[int, int],
     *,
     meshed: bool = False,
+    fore: Bool[np.ndarray, "h w"] | None = None,
 ) -> tuple[Arm, Float32[np.ndarray, "h w"]]:
     """The arm's planes and the alpha of all that moves; an arm without planes shows nothing.
 
-    `meshed`: the hand moves by itself, so its plane need only follow the wrist.
+    `meshed`: the hand moves by itself, so its plane need only follow the wrist; `fore`: what of the arm is forearm and hand,
+    if that is known.
     """
     alpha, colour = matte(image, mask, limb.unit)
     bones = _from_top(measure(mask.shape, limb, origin), mask > 0.5)
     if folds(limb):
-        planes, moved = _cut_folded(image, mask > 0.5, (colour, alpha), limb, bones, origin)
+        arm = mask > 0.5
+        front = fore_part(image, arm, limb, bones) if fore is None else arm & fore
+        planes, moved = _cut_folded((colour, alpha), (arm, front), image, limb, bones, origin)
         stretch = 0.6 * float(np.linalg.norm(limb.wrist - limb.elbow))
     else:
         if meshed:  # a thumb before a sleeve does not pull it
@@ -247,17 +251,16 @@ def cut(
 
 
 def _cut_folded(
-    image: Float32[np.ndarray, "h w 3"],
-    arm: Bool[np.ndarray, "h w"],
     cutout: tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]],
+    parts: tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]],
+    image: Float32[np.ndarray, "h w 3"],
     limb: Limb,
     bones: Bones,
     origin: tuple[int, int],
 ) -> tuple[list[Plane | None], Float32[np.ndarray, "h w"]]:
-    """Upper arm, completed where hand and forearm hide it, and these before it."""
-    colour, alpha = cutout
+    """Upper arm, completed where hand and forearm hide it, and these before it; `parts`: all of the arm, what of it is before."""
+    (colour, alpha), (arm, front) = cutout, parts
     unit, fade = limb.unit, _elbow_fade(limb)
-    front = fore_part(image, arm, limb, bones)
     front_alpha, front_colour = matte(image, front.astype(np.float32), unit)
     begins = np.clip(np.maximum(bones.along_fore / fade, 1 - bones.hand / (0.1 * unit)), 0, 1)
     inside = front_alpha * begins

@@ -1,7 +1,8 @@
-"""What of a photo is person, and what of the person is this arm: the finder's coarse shares, cut along the picture's edges.
+"""What of a photo is person, and what of the person is this arm: the networks' coarse shares, cut along the picture's edges.
 
-Part of the arm layers (design §6); runs once per photo.  The cut is GrabCut (Rother et al. 2004).  Where a portrait brings
-no shares, simple shapes of a trunk take their place.
+Part of the arm layers (design §6); runs once per photo.  The cut is GrabCut (Rother et al. 2004).  An arm's shares come
+from the cutter (`arm_cutter.py`); where it knows no arm, from the finder; where a portrait brings none, simple shapes of a
+trunk take their place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from jaxtyping import Bool, Float32, Int, UInt8
 
 from emo2.signals import Portrait
 from emo2.video import layer_paint
+from emo2.video.arm_cutter import ArmShares
 from emo2.video.layer_masks import (
     SURE,
     Limb,
@@ -23,6 +25,7 @@ from emo2.video.layer_masks import (
     foreshortened,
     grab_cut,
     like_skin,
+    limb_box,
     pixel,
     pixel_grid,
     ruler,
@@ -48,6 +51,12 @@ _NEARER = 0.4
 """Share of the squared distance to the other's colour under which a place is told by colour."""
 _TARGET = 0.42
 """The share near which arm and trunk are told apart: an arm too thin shows more than one too wide."""
+_UNSURE = (0.25, 0.85)
+"""Shares by the cutter between which an edge is looked for in the picture."""
+_NO_FINGER = 0.8
+"""Share of wall, and of trunk, from which the cutter is believed between fingers too."""
+_CUT_SIDE = 320
+"""Pixels a side of the crop in which the edge is looked for."""
 _FOREARM = 0.42
 """Shoulder widths from elbow and wrist within which the forearm must lie, wherever it points."""
 _ABOUT_HAND = 0.25
@@ -66,8 +75,12 @@ def person_mask(
     portrait: Portrait,
     arms: Float32[np.ndarray, "h w"],
     limbs: Sequence[Limb],
+    cuts: Sequence[ArmShares] = (),
 ) -> Bool[np.ndarray, "h w"]:
-    """Where the person is: torso, neck, head, the given mask of the arms, and what belongs to them."""
+    """Where the person is: torso, neck, head, the given mask of the arms, and what belongs to them.
+
+    `cuts`: what the cutter says around arms that it knows.
+    """
     height, width = image.shape[:2]
     scale = _SIDE / max(height, width)
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -88,6 +101,13 @@ def person_mask(
         sure &= share > _CERTAIN[0]
         trimap = _by_colour(small, _GRADES[np.digitize(share, _CERTAIN)], sure)
     trimap[sure] = cv2.GC_FGD
+    for shares in cuts:
+        none, arm = (
+            cv2.resize(z, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+            for z in (shares[0], shares[1:].sum(0))
+        )
+        trimap[(none > _UNSURE[1]) & (arm > 0.002)] = cv2.GC_BGD
+        trimap[none < _UNSURE[0]] = cv2.GC_FGD
     mask = grab_cut(small, trimap, 4)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(_ELLIPSE, (3, 3)))
     soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -129,8 +149,11 @@ def arm_of(
     limb: Limb,
     cut: Float32[np.ndarray, "h w"],
     image: Float32[np.ndarray, "h w 3"],
+    shares: ArmShares | None = None,
 ) -> Float32[np.ndarray, "h w"]:
     """An arm's mask made whole: what the person shows of it beside the trunk, and of the cut what is no trunk."""
+    if shares is not None:
+        return _by_shares(image, limb, cut, shares).astype(np.float32)
     if portrait.body_masks is None:
         return np.maximum(cut, overlooked(person, portrait, limb)).astype(np.float32)
     shares = portrait.body_masks.cpu().numpy().astype(np.float32)
@@ -166,6 +189,42 @@ def _about_hand(fingers: UInt8[np.ndarray, "h w"], limb: Limb) -> UInt8[np.ndarr
     sleeve = limb.shoulder + _SLEEVE[0] * (limb.elbow - limb.shoulder)
     cv2.line(arm, pixel(limb.shoulder), pixel(sleeve), 1, round(_SLEEVE[1] * limb.radius))
     return near & (1 - arm)
+
+
+def _by_shares(
+    image: Float32[np.ndarray, "h w 3"],
+    limb: Limb,
+    cut: Float32[np.ndarray, "h w"],
+    shares: ArmShares,
+) -> Bool[np.ndarray, "h w"]:
+    """Against the trunk as the cutter says, against what is behind along the picture's edge near there; fingers as they were cut."""
+    arm = shares[2:].sum(0)
+    x0, y0, x1, y1 = limb_box(limb, arm.shape, 0.45 * limb.unit)
+    scale = min(1.0, _CUT_SIDE / max(x1 - x0, y1 - y0))
+    crop, share = (
+        cv2.resize(
+            np.ascontiguousarray(z[y0:y1, x0:x1]),
+            None,
+            fx=scale,
+            fy=scale,
+            interpolation=cv2.INTER_AREA,
+        )
+        for z in ((image * 255 + 0.5).clip(0, 255).astype(np.uint8), arm)
+    )
+    trimap = _GRADES[np.digitize(share, (_UNSURE[0], 0.5, _UNSURE[1]))]
+    edge = np.zeros(arm.shape, np.float32)
+    edge[y0:y1, x0:x1] = cv2.resize(
+        grab_cut(crop, trimap, 3).astype(np.float32), (x1 - x0, y1 - y0)
+    )
+    mask = np.where(shares[0] > shares[1], edge > 0.5, arm > 0.5)
+    fingers = np.zeros(arm.shape, np.uint8)
+    draw_hull(fingers, limb, 1)
+    hand = ((cut > 0.5) & (shares[:2].max(0) < _NO_FINGER)) | (shares[4] > 0.9)
+    mask = np.where(fingers > 0, hand, mask)
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    held = np.bincount(labels[mask & (arm > 0.8)], minlength=labels.max() + 1)
+    held[0] = 0
+    return (held > 0.1 * max(held.sum(), 1))[labels]
 
 
 def _outside_seam(

@@ -18,7 +18,9 @@ from torch import Tensor
 from emo2.portrait.skin import with_hands_by_skin
 from emo2.signals import HAND_SIDES, Portrait
 from emo2.video import layer_paint
-from emo2.video.arm_finding import fitted_hands, sound_limbs
+from emo2.video.arm_cutter import ArmCutter, ArmShares, fore_of
+from emo2.video.arm_finding import FittedHand, fitted_hands, sound_limbs
+from emo2.video.arm_sights import see_arms
 from emo2.video.arm_surface import ArmSurface, elbow_shift
 from emo2.video.hand_layer import give_hand, hand_pose
 from emo2.video.hand_sight import LEAST_SURE
@@ -68,10 +70,17 @@ class Layers:
 
     @staticmethod
     def build(
-        portrait: Portrait, *, surface: ArmSurface | None = None, meshes: bool = True
+        portrait: Portrait,
+        *,
+        surface: ArmSurface | None = None,
+        cutter: ArmCutter | None = None,
+        meshes: bool = True,
     ) -> Layers:
-        """Cut the arms out: once per photo; a second for a megapixel, and one more for each hand's mesh."""
-        return replace(_build(portrait, meshes=meshes), surface=surface)
+        """Cut the arms out: once per photo; a second for a megapixel, and one more for each hand's mesh.
+
+        `cutter` says what is arm; None: what the finder says, and colours.
+        """
+        return replace(_build(portrait, cutter, meshes=meshes), surface=surface)
 
     @property
     def moves(self) -> tuple[bool, bool]:
@@ -163,14 +172,11 @@ class Layers:
         return held
 
 
-def _build(portrait: Portrait, *, meshes: bool) -> Layers:
+def _build(portrait: Portrait, cutter: ArmCutter | None, *, meshes: bool) -> Layers:
     size = portrait.size
     image = portrait.image.permute(1, 2, 0).cpu().numpy().astype(np.float32) / 2 + 0.5
     pixels = (image * 255 + 0.5).clip(0, 255).astype(np.uint8)
-    fits = fitted_hands(pixels, portrait) if meshes else {}
-    present, portrait = portrait.hands_present, with_hands_by_skin(portrait, keep=fits)
-    # Whether a hand is there is the finder's to say.
-    portrait = replace(portrait, hands_present=present)
+    portrait, fits, shares = _look(portrait, pixels, cutter, meshes=meshes)
     limbs, masks, notes = sound_limbs(pixels, portrait, fits)
     if meshes:
         notes += tuple(
@@ -181,15 +187,22 @@ def _build(portrait: Portrait, *, meshes: bool) -> Layers:
     if not limbs:
         return Layers(size=size, arms=(), gaps=(), clasped=False, notes=notes)
     any_arm = np.maximum.reduce(masks)
-    person = person_mask(pixels, portrait, any_arm, limbs)
+    seen = [shares[limb.side] for limb in limbs if limb.side in shares]
+    person = person_mask(pixels, portrait, any_arm, limbs, seen)
     for limb, mask in zip(limbs, masks, strict=True):
         others = np.maximum.reduce([m for m in masks if m is not mask] or [0 * mask])
-        mask[:] = np.where(others < 0.5, arm_of(person, portrait, limb, mask, image), mask)
+        mask[:] = np.where(
+            others < 0.5, arm_of(person, portrait, limb, mask, image, shares.get(limb.side)), mask
+        )
     box = _union([limb_box(limb, size, 0.3 * limb.unit) for limb in limbs])
     local, origin = part_of(image, box), (box[0], box[1])
     arms, moved = [], np.zeros(local.shape[:2], np.float32)
     for limb, mask in zip(limbs, masks, strict=True):
-        arm, alpha = cut(local, part_of(mask, box), limb, origin, meshed=limb.side in fits)
+        known = shares.get(limb.side)
+        fore = None if known is None else part_of(fore_of(known), box)
+        arm, alpha = cut(
+            local, part_of(mask, box), limb, origin, meshed=limb.side in fits, fore=fore
+        )
         if limb.side in fits and arm.planes:
             arm = give_hand(arm, *fits[limb.side].flesh())
         arms.append(arm)
@@ -211,6 +224,23 @@ def _build(portrait: Portrait, *, meshes: bool) -> Layers:
     rest = 2 * image - 1 - still
     gaps = tuple(replace(gap, rest=part_of(rest, gap.box).copy()) for gap in layers.gaps)
     return replace(layers, gaps=gaps)
+
+
+def _look(
+    portrait: Portrait, pixels: np.ndarray, cutter: ArmCutter | None, *, meshes: bool
+) -> tuple[Portrait, dict[int, FittedHand], dict[int, ArmShares]]:
+    """Hands that a mesh fits, others by their skin, elbows and shares by the cutter, where it knows the arm."""
+    found, sights = portrait, {}
+    if cutter is not None:
+        portrait, sights = see_arms(cutter, pixels, found, portrait)
+    fits = fitted_hands(pixels, portrait) if meshes else {}
+    portrait = with_hands_by_skin(portrait, keep=fits)
+    # Whether a hand is there is the finder's to say.
+    portrait = replace(portrait, hands_present=found.hands_present)
+    if cutter is not None:  # again with the hands that are now elsewhere
+        portrait, others = see_arms(cutter, pixels, found, portrait, skip=fits)
+        sights = {side: sight for side, sight in sights.items() if side in fits} | others
+    return portrait, fits, {side: sight.shares for side, sight in sights.items()}
 
 
 def _shown(arms: list[Arm], box: Box) -> np.ndarray:

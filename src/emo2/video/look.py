@@ -11,7 +11,6 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from emo2.signals import Appearance, Portrait
-from emo2.video.arm_surface import ArmSurface
 from emo2.video.backdrop import Backdrop
 from emo2.video.conditions import Features
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
@@ -94,12 +93,12 @@ class Look:
     """Hands that the photo does not show, where they may come into it."""
 
     @staticmethod
-    def of(portrait: Portrait, views: tuple[ViewLook, ...], arms: ArmSurface) -> Look:
-        """The views of a portrait, and what is cut from it; `arms`, on the CPU, says how arms move."""
+    def of(portrait: Portrait, views: tuple[ViewLook, ...], layers: Layers) -> Look:
+        """The views of a portrait, and what is cut from it."""
         return Look(
             views=views,
             composer=Composer(portrait.image, [look.view for look in views]),
-            layers=Layers.build(portrait, surface=arms),
+            layers=layers,
             backdrop=Backdrop.build(portrait),
             entering=Entering.build(portrait),
         )

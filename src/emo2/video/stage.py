@@ -6,7 +6,6 @@ the denoiser works.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -19,7 +18,7 @@ from emo2.diffusion import NoiseProcess, final, sample
 from emo2.nn import quick, speed_code, zeroed
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
-from emo2.video.arm_surface import ArmExamples, ArmSurface
+from emo2.video.arm_networks import ArmBatch, ArmNetworks
 from emo2.video.codec import RelativeCodec
 from emo2.video.conditions import Features, FrameConditions, audio_tokens, maps_side
 from emo2.video.detail_layers import CarriedWindow, carried, look_at_windows
@@ -48,7 +47,7 @@ from emo2.video.views import as_frames, choose_views, face_marks
 
 PARTS = ("own", "basis", "painter", "details", "denoiser")
 """What is trained together."""
-ALONE = (*PARTS, "arms")
+ALONE = (*PARTS, "arms", "cutter")
 """What can be trained alone."""
 PURE_NOISE = 0.5
 """Share of the denoiser's training examples at the last time, where it has to say the mean of the residual: what one
@@ -73,7 +72,7 @@ class VideoStage(nn.Module):
         self.basis = MotionBasis(config)
         self.places = FacePlaces(config)
         self.own = OwnActions()
-        self.arms = ArmSurface()
+        self.arms = ArmNetworks()
         self.denoiser = UNet(config.denoiser)
         self.painter = Painter(config)
         self.details = Details(config.details) if config.details else None
@@ -93,7 +92,8 @@ class VideoStage(nn.Module):
             "painter": (self.painter,),
             "details": () if self.details is None else (self.details,),
             "denoiser": (self.denoiser,),
-            "arms": (self.arms,),
+            "arms": (self.arms.surface,),
+            "cutter": (self.arms.cutter,),
         }
         self.requires_grad_(False)
         for part in parts:
@@ -141,12 +141,12 @@ class VideoStage(nn.Module):
                     view=view, image=image, marks=marks, appearance=appearance, windows=windows
                 )
             )
-        return Look.of(portrait, tuple(looks), copy.deepcopy(self.arms).cpu())
+        return Look.of(portrait, tuple(looks), self.arms.layers(portrait))
 
-    def loss(self, batch: Examples | ArmExamples, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(self, batch: Examples | ArmBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Every term of the parts that are being trained, by name, and their sum as `loss`."""
-        is_arms = isinstance(batch, ArmExamples)
-        terms = self.arms.losses(batch) if is_arms else self.losses(batch, generator)
+        is_whole = isinstance(batch, Examples)
+        terms = self.losses(batch, generator) if is_whole else self.arms.losses(batch)
         return terms | {"loss": torch.stack(list(terms.values())).sum()}
 
     def losses(self, batch: Examples, generator: torch.Generator) -> dict[str, Tensor]:
