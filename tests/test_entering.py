@@ -9,11 +9,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from made_up import made_up_voice
 
+from emo2 import media, pipeline
 from emo2.hands.forearm import FORE_M, bare, wrist_loop
 from emo2.hands.model import from_numbers, swap_frame
 from emo2.hands.pose import shape_hand
 from emo2.hands.relief import relief
+from emo2.pipeline import Models
 from emo2.reel import cut
 from emo2.signals import HAND_SIDES, Motion, Portrait
 from emo2.start import pose_of
@@ -285,3 +288,23 @@ def test_a_short_sleeve_above_the_lower_edge_bares_the_forearm(chest: Portrait) 
     short = Entering.build(replace(chest, image=image))
     assert short is not None
     assert short.look.cloth == (None, None)
+
+
+def test_a_film_taken_up_at_a_later_clip_has_the_same_hands(
+    chest: Portrait, small_models: Models
+) -> None:
+    voice = media.speech_from_samples(made_up_voice(FRAMES / 25), sample_rate=16_000)
+    features, _ = pipeline.hear(small_models.speech, voice, 25.0)
+    heard, motion = features.whole(), rising()
+    options, length = pipeline.Options(steps=0), small_models.config.video.clip_frames
+
+    def frames(moves: Motion, start: int = 0) -> torch.Tensor:
+        clips = pipeline.render(small_models, chest, heard, moves, options, start=start)
+        return torch.cat([clip.frames for clip in clips])
+
+    with torch.inference_mode():
+        whole, late = frames(motion), frames(motion, start=2 * length)
+        without = frames(replace(motion, visibility=torch.zeros(FRAMES, 2)))
+    assert torch.equal(whole[2 * length :], late)
+    assert torch.equal(whole[:3], without[:3])
+    assert (whole[-1] - without[-1]).abs().amax(0).gt(0.25).float().mean() > 0.03
