@@ -26,7 +26,7 @@ _BARE = 0.6
 """Share of skin in the upper arm from which a forearm is bare."""
 _PATTERN = 0.8
 """Largest logarithm of a cloth's pattern."""
-_ARM_AGAINST_FACE = (0.6, 1.5)
+_ARM_AGAINST_FACE = (0.75, 1.35)
 """Least and most that an arm's colour is believed to differ from the face's."""
 _DARK = (0.30, 0.06)
 """Luminance of the skin, linear, of a light skin and of a dark one."""
