@@ -253,3 +253,22 @@ def test_a_table_beside_a_hand_is_no_arm_and_a_bare_forearm_is(portrait: Portrai
     assert not arm[264:274, 34:54].any()
     assert arm[true & (np.mgrid[:HEIGHT, :WIDTH][0] > 200)].mean() > 0.8
     assert hands.shape[0] == 2
+
+
+def test_what_hangs_below_a_known_elbow_is_no_arm(portrait: Portrait) -> None:
+    picture, coarse, _, true = draw()
+    limb = replace(limb_of(portrait, 1), elbow=np.array([86, 196], np.float32))
+    limb = replace(
+        limb, wrist=np.array([50, 180], np.float32), hand=limb.hand - np.array((16, 60), np.float32)
+    )
+    person = true.copy()
+    below = np.s_[200:232, 78:96]
+    person[below] = True
+    shares = torch.from_numpy(coarse).clone()
+    shares[2, 190:240, 70:100] = 0.9
+    shares[0, 190:240, 70:100] = 0
+    told = replace(portrait, body_masks=shares)
+    cut = (true & (np.mgrid[:HEIGHT, :WIDTH][0] < 200)).astype(np.float32)
+    arm = arm_of(person, told, limb, cut, picture.astype(np.float32) / 255) > 0.5
+    assert arm[170:190, 80:92].any()
+    assert not arm[224:232, 80:94].any()

@@ -58,7 +58,7 @@ _NO_FINGER = 0.8
 _CUT_SIDE = 320
 """Pixels a side of the crop in which the edge is looked for."""
 _FOREARM = 0.42
-"""Shoulder widths from elbow and wrist within which the forearm must lie, wherever it points."""
+"""Shoulder widths from elbow and wrist within which a forearm that points at the viewer must lie."""
 _ABOUT_HAND = 0.25
 """Shoulder widths around a hand where only skin and the arm's own cut count ..."""
 _LIGHT = 90
@@ -161,8 +161,9 @@ def arm_of(
     own = np.where(arm + rest > 0.05, arm / np.maximum(arm + rest, 0.05), -1).astype(np.float32)
     reach = np.zeros(person.shape, np.uint8)
     draw_arm(reach, limb, 1, 0.5 * limb.unit)
-    for joint in (limb.elbow, limb.wrist):
-        cv2.circle(reach, pixel(joint), round(_FOREARM * limb.unit), 1, -1)
+    if foreshortened(limb) or limb.pinned_elbow:
+        for joint in (limb.elbow, limb.wrist):
+            cv2.circle(reach, pixel(joint), round(_FOREARM * limb.unit), 1, -1)
     fingers = np.zeros(person.shape, np.uint8)  # what is between them the hand's own cut knows
     draw_hull(fingers, limb, 1)
     before = fingers.copy()  # hand and forearm may lie before the trunk
