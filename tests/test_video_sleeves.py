@@ -272,3 +272,28 @@ def test_what_hangs_below_a_known_elbow_is_no_arm(portrait: Portrait) -> None:
     arm = arm_of(person, told, limb, cut, picture.astype(np.float32) / 255) > 0.5
     assert arm[170:190, 80:92].any()
     assert not arm[224:232, 80:94].any()
+
+
+def test_what_is_known_to_be_forearm_tells_the_colours_behind_a_hand(portrait: Portrait) -> None:
+    wrist, elbow = np.array([50, 50], np.float32), np.array([50, 95], np.float32)
+    hand = wrist + np.array([[0, 0], [-20, -8], [-24, 0], [-20, 8]], np.float32)
+    limb = replace(
+        limb_of(portrait, 1), wrist=wrist, elbow=elbow, hand=hand, chains=((0, 1), (0, 2), (0, 3)),
+        unit=100.0, shoulder=np.array([50, 0], np.float32),
+    )  # fmt: skip
+    sleeve, arm, palm = (
+        np.array((*(np.array(c) / 127.5 - 1), 1)) for c in (SLEEVE, (170, 130, 110), SKIN)
+    )
+    picture = np.zeros((100, 100, 4), np.float32)
+    picture[:50, 40:60] = sleeve
+    picture[50:98, 43:57] = arm  # in the shade, darker than its hand
+    taken = np.zeros((100, 100), np.float32)
+    taken[42:76, 22:62] = 1
+    picture[taken > 0] = palm
+    field = Field(weights=np.zeros((2, 2, 3), np.float32), origin=(0, 0), stride=50)
+    plane = Plane(colour=picture, box=(0, 0, 100, 100), field=field)
+    known = np.zeros((100, 100), np.float32)
+    known[76:98, 43:57] = 1
+    behind = without_hand(plane, taken, limb, known)[62, 50]
+    assert behind[3] > 0.9
+    assert np.abs(behind[:3] - arm[:3]).max() < 0.08

@@ -17,6 +17,8 @@ _ALIKE = 0.3
 """Difference of colours (of 2) up to which a forearm is as bare as its hand."""
 _LIGHT = 90
 """Difference of light (Lab) from the hand's usual colour up to which a place of its hue is skin, whatever falls on it."""
+_FOREARM, _FEWEST = 0.6, 30
+"""Share from which a pixel is surely forearm, and how many tell its colours."""
 _SLEEVE_REACH = 0.35
 """Shoulder widths about the wrist within which a sleeve is continued behind the hand."""
 _CUFF_REACH = 0.2
@@ -24,11 +26,33 @@ _CUFF_REACH = 0.2
 
 
 def without_hand(
-    plane: Plane, taken: Float32[np.ndarray, "h w"], limb: Limb
+    plane: Plane,
+    taken: Float32[np.ndarray, "h w"],
+    limb: Limb,
+    forearm: Float32[np.ndarray, "h w"] | None = None,
 ) -> Float32[np.ndarray, "h w 4"]:
-    """The arm's plane with its hand gone, and the forearm behind it completed."""
+    """The arm's plane with its hand gone, and the forearm behind it completed; `forearm`: share of it, where that is known."""
     colour = _without_crumbs(plane.colour * (1 - taken)[..., None])
-    return sleeve_behind(_forearm_behind(colour, plane, taken, limb), plane, taken, limb)
+    shown = None if forearm is None else _shown(colour[..., 3], taken) & (forearm > _FOREARM)
+    if shown is None or shown.sum() < _FEWEST:
+        return sleeve_behind(_forearm_behind(colour, plane, taken, limb), plane, taken, limb)
+    whole = _forearm_behind(colour, plane, taken, limb, shown)
+    hand = _surely_hand(plane, taken)
+    bare = hand.any() and _like_hand(plane, hand)[shown].mean() > 0.5
+    return whole if bare else sleeve_behind(whole, plane, taken, limb)
+
+
+def _shown(
+    alpha: Float32[np.ndarray, "h w"], taken: Float32[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+    """Where the plane surely shows what it does, away from the hand's rim."""
+    rim = cv2.dilate((taken > 0.02).astype(np.uint8), np.ones((7, 7), np.uint8))
+    return (alpha > 0.95) & (rim == 0)
+
+
+def _like_hand(plane: Plane, hand: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    pixels = ((plane.colour[..., :3] + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    return like_skin(pixels, hand, _LIGHT)
 
 
 def _without_crumbs(colour: Float32[np.ndarray, "h w 4"]) -> Float32[np.ndarray, "h w 4"]:
@@ -46,8 +70,9 @@ def _forearm_behind(
     plane: Plane,
     taken: Float32[np.ndarray, "h w"],
     limb: Limb,
+    forearm: Bool[np.ndarray, "h w"] | None = None,
 ) -> Float32[np.ndarray, "h w 4"]:
-    """The plane without its hand, its forearm completed as a tube."""
+    """The plane without its hand, its forearm completed as a tube; `forearm`: where it is surely seen."""
     alpha = colour[..., 3]
     if _behind_fingers(limb):
         return colour
@@ -58,15 +83,11 @@ def _forearm_behind(
     behind = tube * ease(taken, 0.0, 0.6)
     if not (behind > 0.02).any() or not (alpha > 0.95).any():
         return colour
-    rim = cv2.dilate((taken > 0.02).astype(np.uint8), np.ones((7, 7), np.uint8))
-    near = (alpha > 0.95) & (rim == 0) & (away < 1.1 * half)
-    close = near & (place > 0.5)
-    near = close if close.sum() > 30 else near
-    hand = _surely_hand(plane, taken)
-    if hand.any():  # a bare forearm is completed with skin, whatever sleeve hangs near it
-        off = np.abs(plane.colour[..., :3] - np.median(plane.colour[..., :3][hand], axis=0)).max(-1)
-        bare = near & (off < _ALIKE)
-        near = bare if bare.sum() > 0.3 * near.sum() else near
+    near = (
+        forearm
+        if forearm is not None
+        else _beside_tube(plane, alpha, taken, away < 1.1 * half, place)
+    )
     if not near.any():
         return colour
     return _continued(colour, colour[..., :3] / np.maximum(alpha, 1e-3)[..., None], near, behind)
@@ -76,6 +97,25 @@ def _behind_fingers(limb: Limb) -> bool:
     """Whether the forearm points at the viewer from behind the hand: a tube painted there would only stick out."""
     fore, fingers = limb.elbow - limb.wrist, limb.hand[1:].mean(0) - limb.wrist
     return foreshortened(limb) and float(fore @ fingers) > 0
+
+
+def _beside_tube(
+    plane: Plane,
+    alpha: Float32[np.ndarray, "h w"],
+    taken: Float32[np.ndarray, "h w"],
+    tube: Bool[np.ndarray, "h w"],
+    place: Float32[np.ndarray, "h w"],
+) -> Bool[np.ndarray, "h w"]:
+    """What is taken for forearm where nobody knows: near its bone, near the wrist, of the hand's colour if much of it is."""
+    near = _shown(alpha, taken) & tube
+    close = near & (place > 0.5)
+    near = close if close.sum() > _FEWEST else near
+    hand = _surely_hand(plane, taken)
+    if hand.any():  # a bare forearm is completed with skin, whatever sleeve hangs near it
+        off = np.abs(plane.colour[..., :3] - np.median(plane.colour[..., :3][hand], axis=0)).max(-1)
+        bare = near & (off < _ALIKE)
+        near = bare if bare.sum() > 0.3 * near.sum() else near
+    return near
 
 
 def sleeve_behind(
@@ -89,8 +129,7 @@ def sleeve_behind(
     hand = _surely_hand(plane, taken)
     if not hand.any():
         return colour
-    pixels = ((plane.colour[..., :3] + 1) * 127.5).clip(0, 255).astype(np.uint8)
-    skin = like_skin(pixels, hand, _LIGHT)
+    skin = _like_hand(plane, hand)
     rim = cv2.dilate((taken > 0.02).astype(np.uint8), np.ones((5, 5), np.uint8))
     cloth = (alpha > 0.95) & (rim == 0) & ~skin
     near = np.linalg.norm(pixel_grid(alpha.shape) + plane.box[:2] - limb.wrist, axis=-1) / limb.unit

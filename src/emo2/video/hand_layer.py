@@ -208,15 +208,21 @@ def _box_of(points: Float32[np.ndarray, "v 3"], size: tuple[int, int]) -> Box | 
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def give_hand(arm: Arm, flesh: Flesh, hand: Float32[np.ndarray, "h w"]) -> Arm:
-    """The arm with its hand in a layer of its own, taken out of the plane that showed it; `hand`: mask over the photo."""
+def give_hand(
+    arm: Arm,
+    flesh: Flesh,
+    hand: Float32[np.ndarray, "h w"],
+    forearm: Float32[np.ndarray, "h w"] | None = None,
+) -> Arm:
+    """The arm with its hand in a layer of its own, taken out of the plane that showed it; masks over the photo."""
     plane = arm.planes[-1]
     alpha = plane.colour[..., 3:]
     colour = (plane.colour[..., :3] / np.maximum(alpha, 1e-3) + 1) / 2
     cutout = Cutout(colour=colour.clip(0, 1), alpha=alpha[..., 0], field=plane.field, box=plane.box)
     x0, y0, x1, y1 = plane.box
     layer, taken = hand_layer(flesh, cutout, hand[y0:y1, x0:x1])
-    rest = replace(plane, colour=without_hand(plane, taken, arm.limb))
+    shown = None if forearm is None else forearm[y0:y1, x0:x1]
+    rest = replace(plane, colour=without_hand(plane, taken, arm.limb, shown))
     return replace(arm, planes=(*arm.planes[:-1], rest), hand=layer)
 
 

@@ -204,7 +204,7 @@ def _build(portrait: Portrait, cutter: ArmCutter | None, *, meshes: bool) -> Lay
             local, part_of(mask, box), limb, origin, meshed=limb.side in fits, fore=fore
         )
         if limb.side in fits and arm.planes:
-            arm = give_hand(arm, *fits[limb.side].flesh())
+            arm = give_hand(arm, *fits[limb.side].flesh(), None if known is None else known[3])
         arms.append(arm)
         moved = np.maximum(moved, alpha)
     any_arm = np.maximum.reduce(masks)
