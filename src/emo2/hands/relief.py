@@ -11,8 +11,9 @@ from importlib.resources import as_file, files
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32
 
+from emo2.hands.raster import vertex_normals
 from emo2.hands.standin import stand_in
 
 _FILE = "assets/hands/skin_relief.npz"
@@ -24,6 +25,8 @@ LOW_M = (-0.092, -0.059)
 """x, z of the charts' first corner in the stand-in's template, metres."""
 PIXELS_A_METRE = 1400
 _CHUNK = 2048
+_SIDES = 0.5
+"""Sine of the slope over which one chart goes over into the other."""
 
 
 @cache
@@ -47,12 +50,11 @@ def places() -> Float32[np.ndarray, "v 2"]:
 
 
 @cache
-def palm_faces() -> Int[np.ndarray, " f"]:
-    """1 for each face of the stand-in that looks to the palm at rest, else 0."""
+def palm_share() -> Float32[np.ndarray, "v 1"]:
+    """How far each vertex of the stand-in looks to the palm at rest, 0..1: both charts show what lies between."""
     model = stand_in()
-    a, b, c = (model.template[model.faces[:, k]] for k in range(3))
-    normal = (b - a).cross(c - a, dim=-1)
-    return (normal[:, 1] < 0).numpy().astype(np.int64)
+    normals = vertex_normals(model.template.numpy(), model.faces.numpy())
+    return np.clip(0.5 - normals[:, 1:2] / (2 * _SIDES), 0, 1).astype(np.float32)
 
 
 def read(

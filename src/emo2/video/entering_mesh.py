@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int
 from emo2.hands.forearm import Tube, bare, sleeve, tube_faces, wrist_loop
 from emo2.hands.model import hand_faces, pose_hands
 from emo2.hands.raster import Coverage, vertex_normals
-from emo2.hands.relief import palm_faces, places, read
+from emo2.hands.relief import palm_share, places, read
 from emo2.hands.standin import stand_in
 from emo2.signals import HAND_SIDES
 from emo2.video.entering_look import ArmLook
@@ -74,9 +74,12 @@ class Mesh:
         here = seen.face < first
         some = paint(here, 0)
         half = len(look.relief) // 2
-        place = some.mix(places(), self.faces[:first])
-        place[:, 1] = place[:, 1].clip(0, half - 1) + half * _open_palm()[some.face]
-        out[here] = look.skin * np.exp2(read(look.relief, place))
+        place = some.mix(np.hstack((places(), palm_share())), self.faces[:first])
+        back, palm = place[:, :2], place[:, 2:]
+        back[:, 1] = back[:, 1].clip(0, half - 1)
+        stops = read(look.relief, back)
+        stops += palm * (read(look.relief, back + np.array((0, half), np.float32)) - stops)
+        out[here] = look.skin * np.exp2(stops)
         here = (seen.face >= first) & (seen.face < second)
         out[here] = look.skin * np.exp2(
             paint(here, first).mix(self._arm_stops(look), self.faces[first:second])
@@ -145,12 +148,6 @@ def _open_faces(side: int) -> Int[np.ndarray, "f 3"]:
     """A hand's faces without the lid over the wrist."""
     faces = hand_faces(stand_in(), HAND_SIDES[side]).numpy()
     return faces[~(faces == _hand_size()).any(1)]
-
-
-@cache
-def _open_palm() -> Int[np.ndarray, " f"]:
-    """`palm_faces` of the same."""
-    return palm_faces()[~(stand_in().faces == _hand_size()).any(1).numpy()]
 
 
 @cache
