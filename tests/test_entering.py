@@ -305,6 +305,7 @@ def test_a_film_taken_up_at_a_later_clip_has_the_same_hands(
     with torch.inference_mode():
         whole, late = frames(motion), frames(motion, start=2 * length)
         without = frames(replace(motion, visibility=torch.zeros(FRAMES, 2)))
-    assert torch.equal(whole[2 * length :], late)
+    # OpenCV's sums end in other bits where arrays lie otherwise in memory: a millionth of a grey level.
+    assert torch.allclose(whole[2 * length :], late, rtol=0, atol=1e-7)
     assert torch.equal(whole[:3], without[:3])
     assert (whole[-1] - without[-1]).abs().amax(0).gt(0.25).float().mean() > 0.03
