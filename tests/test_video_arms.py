@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def limb(side: int) -> Limb:
     found = find_limb(make_portrait(), side)
     assert isinstance(found, Limb)
     return found
+
+
+def as_left(right: Limb, flip: Callable[[np.ndarray], np.ndarray]) -> Limb:
+    """A right arm in a mirror."""
+    return replace(
+        right, side=0, shoulder=flip(right.shoulder), elbow=flip(right.elbow), wrist=flip(right.wrist),
+        hand=flip(right.hand),
+    )  # fmt: skip
 
 
 def row(**channels: float) -> np.ndarray:
@@ -84,10 +93,7 @@ def test_untrained_a_forearm_goes_with_its_bone() -> None:
 def test_a_right_arm_moves_like_a_left_one_in_a_mirror() -> None:
     surface, right = taught(), limb(1)
     flip = np.array([-1.0, 1.0], np.float32)
-    left = replace(
-        right, side=0, shoulder=right.shoulder * flip, elbow=right.elbow * flip, wrist=right.wrist * flip,
-        hand=right.hand * flip,
-    )  # fmt: skip
+    left = as_left(right, lambda points: points * flip)
     asked, places = row(wrist_x=15, wrist_y=-20, turn=0.3, log_scale=0.05), grid(right.elbow)
     mirrored = row(wrist_x=-15, wrist_y=-20, turn=-0.3, log_scale=0.05)
     one = fetched(surface, right, asked, places, "arm")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_video_arms import limb, write_arms
+from test_video_arms import as_left, limb, write_arms
 from test_video_layers import SKIN, WALL, draw_person, make_portrait
 from test_video_shards import make_shard
 from torch import Tensor
@@ -75,10 +75,7 @@ def test_a_right_arm_is_cut_like_a_left_one_in_a_mirror() -> None:
     def flip(points: np.ndarray) -> np.ndarray:
         return (points * np.array([-1, 1]) + np.array([picture.shape[1], 0])).astype(np.float32)
 
-    left = replace(
-        right, side=0, shoulder=flip(right.shoulder), elbow=flip(right.elbow), wrist=flip(right.wrist),
-        hand=flip(right.hand),
-    )  # fmt: skip
+    left = as_left(right, flip)
     cutter = random_cutter()
     one = see_arm(cutter, picture, right, OTHER).shares
     other = see_arm(cutter, flipped, left, flip(OTHER)).shares

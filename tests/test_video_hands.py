@@ -313,7 +313,7 @@ def test_a_chart_of_the_layers_says_where_the_film_takes_each_pixel_from(
     assert np.quantile(np.abs(fetched - frame)[whole], 0.95) < 0.1
     untouched = (drawn.moved < 0.01) & (drawn.painted < 0.01)
     assert np.abs(frame - photo)[untouched].max() < 0.02
-    assert np.abs(drawn.flow[untouched]).max() < 0.5
+    assert np.abs(drawn.flow[untouched]).max() < 0.2  # up to a hundredth of a layer counts there
 
 
 def test_a_chart_at_rest_moves_nothing(layers: Layers) -> None:

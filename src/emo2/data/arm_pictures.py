@@ -5,9 +5,8 @@ Walls of other pictures, furniture before the arm and changed colours make up fo
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,9 +17,19 @@ from numpy.random import Generator
 from safetensors import safe_open
 from torch import Tensor
 
+from emo2.data.arm_places import no_arms
 from emo2.data.shards import FIRST_ARM, list_shards
 from emo2.errors import UserError
-from emo2.video.arm_cutter import SIDE, ArmPictures, Window, bone_planes, hanging_elbow, told
+from emo2.video.arm_cutter import (
+    SIDE,
+    ArmPictures,
+    Window,
+    bone_planes,
+    bones_of,
+    hanging_elbow,
+    told,
+)
+from emo2.video.layer_masks import FINGERS
 
 LABELS = ("body_points", "hand_points", "parts", "reference", "frames")
 WINDOWS = 12
@@ -30,7 +39,6 @@ _FEWEST = 60
 _NARROWEST = 0.08
 """... and shares of a picture's side between the shoulders."""
 _TRIES = 200
-_FINGERS = tuple((0, *range(1 + 4 * f, 5 + 4 * f)) for f in range(5))
 _SIDE_WALL = 100
 """Pixels a side of another picture that become a wall."""
 
@@ -62,8 +70,7 @@ class ArmPictureBatches:
                     count, pictures = shard.get_slice("frames").get_shape()[:2]
                     self.people += [(path, who, pictures) for who in range(count)]
         if not self.people:
-            names = ", ".join(map(str, folders))
-            raise UserError(f"{names} shows no arms; give half bodies: emo2 studio --kind body")
+            raise no_arms(folders)
         self.windows, self.seed = windows, seed
 
     def at(self, number: int) -> ArmPictures:
@@ -95,11 +102,7 @@ class ArmPictureBatches:
         image = window.cut(arm.picture)
         image = self._other_wall(image, labels, beyond, rng)
         image = self._furniture(image, labels, rng)
-        fingers = [(arm.hand[a], arm.hand[b]) for f in _FINGERS for a, b in itertools.pairwise(f)]
-        groups = (
-            [(arm.shoulder, arm.elbow)], [(arm.elbow, arm.hand[0])], fingers,
-            list(itertools.pairwise(arm.other)),
-        )  # fmt: skip
+        groups = bones_of(arm.shoulder, arm.elbow, arm.hand, FINGERS, arm.other)
         seen = told(recoloured(image, rng), bone_planes(window, arm.unit, groups))
         weight = np.where(beyond, 0, 0.3 + 0.7 * sure)
         return seen, labels, weight.astype(np.float32), window.places(true.elbow[None])[0]
@@ -110,12 +113,10 @@ class ArmPictureBatches:
             path, who, count = self.people[int(rng.integers(len(self.people)))]
             number, side = int(rng.integers(count + 1)), int(rng.integers(2))
             arm = _read(path, who, number, side)
-            first = FIRST_ARM + 3 * side
-            shown = ((arm.parts >= first) & (arm.parts < first + 3)).sum()
-            if shown >= _FEWEST and arm.unit >= _NARROWEST * len(arm.picture):
+            if arm is not None:
                 return arm
         raise UserError(
-            "hardly an arm is seen in these shards; give half bodies: emo2 studio --kind body"
+            "hardly an arm is seen in these shards; give half bodies: emo2 studio --view body"
         )
 
     def _piece(self, rng: Generator, side: int) -> Float32[np.ndarray, "s s 3"]:
@@ -170,9 +171,9 @@ def shaken(arm: _Arm, rng: Generator) -> _Arm:
         angle = rng.uniform(0, 2 * np.pi)
         way = np.array([np.cos(angle), np.sin(angle)])
         elbow = hand[0] + arm.unit * rng.uniform(0.02, 0.5) * way
-    return _Arm(
-        picture=arm.picture, parts=arm.parts, side=arm.side, unit=arm.unit, shoulder=arm.shoulder + off(0.04),
-        elbow=elbow, hand=hand.astype(np.float32), other=(arm.other + off(0.05, 3)).astype(np.float32),
+    return replace(
+        arm, shoulder=arm.shoulder + off(0.04), elbow=elbow, hand=hand.astype(np.float32),
+        other=(arm.other + off(0.05, 3)).astype(np.float32),
     )  # fmt: skip
 
 
@@ -192,27 +193,35 @@ def recoloured(image: Float[np.ndarray, "s s 3"], rng: Generator) -> Float32[np.
 
 
 def _picture(path: Path, who: int, number: int) -> UInt8[np.ndarray, "h h 3"]:
-    """Number 0 is the reference."""
     with safe_open(path, framework="pt") as shard:
-        if number == 0:
-            pixels: Tensor = shard.get_slice("reference")[who]
-        else:
-            pixels = shard.get_slice("frames")[who, number - 1]
+        return _pixels(shard, who, number)
+
+
+def _pixels(shard: safe_open, who: int, number: int) -> UInt8[np.ndarray, "h h 3"]:
+    """Number 0 is the reference."""
+    name, at = ("frames", (who, number - 1)) if number else ("reference", (who,))
+    pixels: Tensor = shard.get_slice(name)[at]
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
 
-def _read(path: Path, who: int, number: int, side: int) -> _Arm:
-    picture = _picture(path, who, number)
+def _read(path: Path, who: int, number: int, side: int) -> _Arm | None:
+    """None where the picture shows too little of it."""
     with safe_open(path, framework="pt") as shard:
         body, hands, parts = (
             shard.get_slice(name)[who, number].numpy()
             for name in ("body_points", "hand_points", "parts")
         )
-    height = len(picture)
-    body, hands = (height * z[..., :2].astype(np.float32) for z in (body, hands))
+        first = FIRST_ARM + 3 * side
+        shown = ((parts >= first) & (parts < first + 3)).sum()
+        height = shard.get_slice("reference").get_shape()[-1]
+        body, hands = (height * z[..., :2].astype(np.float32) for z in (body, hands))
+        unit = float(np.linalg.norm(body[2] - body[3]))
+        if shown < _FEWEST or unit < _NARROWEST * height:
+            return None
+        picture = _pixels(shard, who, number)
     return _Arm(
-        picture=picture, parts=parts, side=side, unit=float(np.linalg.norm(body[2] - body[3])), shoulder=body[2 + side],
-        elbow=body[4 + side], hand=hands[side], other=np.stack([body[3 - side], body[5 - side], hands[1 - side, 0]]),
+        picture=picture, parts=parts, side=side, unit=unit, shoulder=body[2 + side], elbow=body[4 + side],
+        hand=hands[side], other=np.stack([body[3 - side], body[5 - side], hands[1 - side, 0]]),
     )  # fmt: skip
 
 

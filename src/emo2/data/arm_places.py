@@ -44,8 +44,7 @@ class ArmPlaces:
                 arms.append(arm)
                 rows.append(cells)
         if not arms:
-            names = ", ".join(map(str, folders))
-            raise UserError(f"{names} shows no arms; give half bodies: emo2 studio --kind body")
+            raise no_arms(folders)
         self.arms, self.owners, self.rows = torch.stack(arms), torch.cat(owners), torch.cat(rows)
         self.places, self.seed = places, seed
 
@@ -77,6 +76,12 @@ class ArmPlaces:
             arms=self.arms[self.owners], places=self.rows[:, :2],
             sources=self.rows[:, 2:4], is_fore=self.rows[:, 4] > 0,
         )  # fmt: skip
+
+
+def no_arms(folders: Sequence[Path]) -> UserError:
+    """What to say of shards that show none."""
+    names = ", ".join(map(str, folders))
+    return UserError(f"{names} shows no arms; give half bodies: emo2 studio --view body")
 
 
 def _arms_of(path: Path) -> Iterator[tuple[Float[Tensor, "14"], Float[Tensor, "n 5"]]]:

@@ -65,10 +65,6 @@ class ArmPictures:
     elbows: Float[Tensor, "n 2"]
     """Pixels of the window; beyond it where it does not show them."""
 
-    def to(self, device: torch.device | str) -> ArmPictures:
-        """The same elsewhere."""
-        return ArmPictures(**{name: value.to(device) for name, value in vars(self).items()})
-
 
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -195,6 +191,18 @@ def hanging_elbow(
     return (shoulder + unit * out).astype(np.float32)
 
 
+def bones_of(
+    shoulder: np.ndarray,
+    elbow: np.ndarray,
+    hand: np.ndarray,
+    chains: Sequence[Sequence[int]],
+    other: Float32[np.ndarray, "3 2"],
+) -> tuple[list[Bone], ...]:
+    """What the planes show; `hand` begins with the wrist, `chains` are its fingers, `other` is the other arm."""
+    fingers = [(hand[a], hand[b]) for chain in chains for a, b in itertools.pairwise(chain)]
+    return [(shoulder, elbow)], [(elbow, hand[0])], fingers, list(itertools.pairwise(other))
+
+
 def bone_planes(
     window: Window, unit: float, groups: Sequence[Sequence[Bone]]
 ) -> Float32[np.ndarray, "4 s s"]:
@@ -234,13 +242,7 @@ def see_arm(
 ) -> ArmSight:
     """The arm in all of the picture; `other`: shoulder, elbow and wrist of the other arm, in pixels."""
     window = Window.around(limb.points(), limb.unit, mirrored=limb.side == 1)
-    fingers = [
-        (limb.hand[a], limb.hand[b]) for chain in limb.chains for a, b in itertools.pairwise(chain)
-    ]
-    groups = (
-        [(limb.shoulder, limb.elbow)], [(limb.elbow, limb.wrist)], fingers,
-        list(itertools.pairwise(other)),
-    )  # fmt: skip
+    groups = bones_of(limb.shoulder, limb.elbow, limb.hand, limb.chains, other)
     seen = told(window.cut(image), bone_planes(window, limb.unit, groups))
     with torch.no_grad():
         said = cutter(torch.from_numpy(seen)[None])[0].float()

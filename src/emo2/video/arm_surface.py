@@ -57,10 +57,6 @@ class ArmExamples:
     is_fore: Bool[Tensor, " n"]
     """On the forearm, not on the upper arm."""
 
-    def to(self, device: torch.device | str) -> ArmExamples:
-        """The same elsewhere."""
-        return ArmExamples(**{name: value.to(device) for name, value in vars(self).items()})
-
 
 class ArmSurface(nn.Module):
     """Untrained, upper arm and forearm are stiff about their bones."""

@@ -67,23 +67,26 @@ def _target(box: Box, reach: float, size: tuple[int, int]) -> tuple[Box, np.ndar
     return (x0, y0, x1, y1), np.stack(np.meshgrid(xs, ys), -1)
 
 
-def _draw(frame: np.ndarray, plane: Plane, box: Box, source: np.ndarray) -> None:
-    """The plane over the frame's box; `source` are photo positions at the coarse points of `_target`."""
-    x0, y0, x1, y1 = box
-    full = (source.shape[1] * _STRIDE, source.shape[0] * _STRIDE)
-    # Interpolate the displacement, not the position: cv2.resize holds values beyond the outermost centres.
-    coarse = _target_points(box, source.shape[:2])
-    move = cv2.resize(source - coarse, full, interpolation=cv2.INTER_LINEAR)[: y1 - y0, : x1 - x0]
-    map_x = move[..., 0] + np.arange(x0, x1, dtype=np.float32) - plane.box[0]
-    map_y = move[..., 1] + np.arange(y0, y1, dtype=np.float32)[:, None] - plane.box[1]
-    colour = cv2.remap(plane.colour, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+def _draw(frame: np.ndarray, plane: Plane, box: Box, move: np.ndarray) -> None:
+    """The plane over the frame's box; `move` leads to photo positions from the coarse points of `_target`."""
+    map_x, map_y = _sources(move, box)
+    colour = cv2.remap(
+        plane.colour, map_x - plane.box[0], map_y - plane.box[1], cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+    )  # fmt: skip
     lay_over(frame, colour, box)
 
 
-def _target_points(box: Box, shape: tuple[int, int]) -> np.ndarray:
-    xs = box[0] + (np.arange(shape[1], dtype=np.float32) + 0.5) * _STRIDE
-    ys = box[1] + (np.arange(shape[0], dtype=np.float32) + 0.5) * _STRIDE
-    return np.stack(np.meshgrid(xs, ys), -1)
+def _sources(move: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of where each pixel of a box is fetched; `move` is told at the coarse points of `_target`.
+
+    The displacement is interpolated, not the position: cv2.resize holds values beyond the outermost centres.
+    """
+    x0, y0, x1, y1 = box
+    full = (move.shape[1] * _STRIDE, move.shape[0] * _STRIDE)
+    move = cv2.resize(move, full, interpolation=cv2.INTER_LINEAR)[: y1 - y0, : x1 - x0]
+    map_x = move[..., 0] + np.arange(x0, x1, dtype=np.float32)
+    return map_x, move[..., 1] + np.arange(y0, y1, dtype=np.float32)[:, None]
 
 
 def lay_plane(
@@ -112,7 +115,7 @@ def lay_plane(
         learned = fetched(surface, limb, pose, carried, plane.part)
         rigid = plane.field.at(source)[..., 2:]
         source = rigid * source + (1 - rigid) * learned
-    _draw(frame, plane, box, source)
+    _draw(frame, plane, box, source - target)
 
 
 def shrug(
@@ -132,10 +135,7 @@ def shrug(
     if np.abs(move).max() < 0.05:
         return
     x0, y0, x1, y1 = box
-    full = (move.shape[1] * _STRIDE, move.shape[0] * _STRIDE)
-    move = cv2.resize(move, full, interpolation=cv2.INTER_LINEAR)[: y1 - y0, : x1 - x0]
-    map_x = move[..., 0] + np.arange(x0, x1, dtype=np.float32)
-    map_y = move[..., 1] + np.arange(y0, y1, dtype=np.float32)[:, None]
+    map_x, map_y = _sources(move, box)
     frame[y0:y1, x0:x1] = cv2.remap(
         frame, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )

@@ -32,7 +32,7 @@ _RADIUS = 0.115
 """Half width of a clothed arm in shoulder widths (measured on photos: 0.08 bare to 0.14)."""
 _HUE = 14
 """Difference of hue (Lab) from the hand's usual colour up to which a place is skin."""
-_CUT_SIDE = 320
+CUT_SIDE = 320
 """Pixels a side of the crop that is cut."""
 _ELLIPSE = cv2.MORPH_ELLIPSE
 
@@ -257,7 +257,7 @@ def arm_mask(
     """Soft (by scaling only) mask of upper arm, forearm and hand; `masks`: the finder's forearm and hand."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = limb_box(limb, (height, width), 0.25 * limb.unit)
-    scale = min(1.0, _CUT_SIDE / max(x1 - x0, y1 - y0))
+    scale = min(1.0, CUT_SIDE / max(x1 - x0, y1 - y0))
     crop = cv2.resize(image[y0:y1, x0:x1], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     near = scaled(limb, np.array([x0, y0]), scale)
     trimap = _arm_trimap(crop.shape[:2], near)

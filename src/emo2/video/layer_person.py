@@ -17,6 +17,7 @@ from emo2.signals import Portrait
 from emo2.video import layer_paint
 from emo2.video.arm_cutter import ArmShares
 from emo2.video.layer_masks import (
+    CUT_SIDE,
     SURE,
     Limb,
     draw_arm,
@@ -55,8 +56,6 @@ _UNSURE = (0.25, 0.85)
 """Shares by the cutter between which an edge is looked for in the picture."""
 _NO_FINGER = 0.8
 """Share of wall, and of trunk, from which the cutter is believed between fingers too."""
-_CUT_SIDE = 320
-"""Pixels a side of the crop in which the edge is looked for."""
 _FOREARM = 0.42
 """Shoulder widths from elbow and wrist within which a forearm that points at the viewer must lie."""
 _ABOUT_HAND = 0.25
@@ -201,16 +200,11 @@ def _by_shares(
     """Against the trunk as the cutter says, against what is behind along the picture's edge near there; fingers as they were cut."""
     arm = shares[2:].sum(0)
     x0, y0, x1, y1 = limb_box(limb, arm.shape, 0.45 * limb.unit)
-    scale = min(1.0, _CUT_SIDE / max(x1 - x0, y1 - y0))
+    scale = min(1.0, CUT_SIDE / max(x1 - x0, y1 - y0))
+    pixels = (image[y0:y1, x0:x1] * 255 + 0.5).clip(0, 255).astype(np.uint8)
     crop, share = (
-        cv2.resize(
-            np.ascontiguousarray(z[y0:y1, x0:x1]),
-            None,
-            fx=scale,
-            fy=scale,
-            interpolation=cv2.INTER_AREA,
-        )
-        for z in ((image * 255 + 0.5).clip(0, 255).astype(np.uint8), arm)
+        cv2.resize(np.ascontiguousarray(z), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        for z in (pixels, arm[y0:y1, x0:x1])
     )
     trimap = _GRADES[np.digitize(share, (_UNSURE[0], 0.5, _UNSURE[1]))]
     edge = np.zeros(arm.shape, np.float32)
