@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emo2.portrait.skin import with_hands_by_skin
-from emo2.signals import Portrait
+from emo2.signals import FOLDED, Portrait
 
 SKIN, SHIRT, WALL = (224, 172, 140), (60, 70, 160), (130, 160, 150)
 CENTRES = {"left": (240, 250), "right": (80, 250)}
@@ -64,7 +64,10 @@ def test_the_notes_say_what_was_found(portrait: Portrait) -> None:
 
 def test_folded_hands_are_found_together() -> None:
     found = with_hands_by_skin(make_portrait(folded=True))
-    assert found.hands_present == (True, True)
+    assert found.folded
+    assert found.hands_present == (False, False), "neither moves by itself"
+    assert found.notes == (FOLDED,)
+    assert with_hands_by_skin(found) is found
     apart = found.hand_points[0, :, :2].mean(0) - found.hand_points[1, :, :2].mean(0)
     assert apart.abs().max() < 40
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from emo2.signals import Portrait
+from emo2.signals import FOLDED, Portrait
 
 
 def reframe(portrait: Portrait, size: tuple[int, int] | None, longest: int) -> Portrait:
@@ -43,6 +43,8 @@ def reframe(portrait: Portrait, size: tuple[int, int] | None, longest: int) -> P
     inside = (
         ((hand_points[..., :2] >= 0) & (hand_points[..., :2] <= limits)).all(-1).float().mean(-1)
     )
+    folded = portrait.folded and bool(inside.min() > 0.9)
+    notes = tuple(note for note in portrait.notes if folded or note != FOLDED)
     limbs, parts = portrait.limb_masks, portrait.body_masks
     return replace(
         portrait,
@@ -55,6 +57,8 @@ def reframe(portrait: Portrait, size: tuple[int, int] | None, longest: int) -> P
             portrait.hands_present[0] and bool(inside[0] > 0.8),
             portrait.hands_present[1] and bool(inside[1] > 0.8),
         ),
+        folded=folded,
+        notes=notes,
         limb_masks=None if limbs is None else picture(limbs).clamp(0, 1),
         body_masks=None if parts is None else picture(parts).clamp(0, 1),
     )

@@ -46,6 +46,10 @@ BODY_POINTS = (
 """Order of `Portrait.body_points`."""
 
 
+FOLDED = "The hands lie in each other; they move as one."
+"""The note of a portrait with folded hands."""
+
+
 @runtime_checkable
 class Voice(Protocol):
     """What `Speech` needs of a source of samples."""
@@ -70,7 +74,9 @@ class Portrait:
     hand_points: Float[Tensor, "2 21 3"]
     """x, y in pixels and confidence 0..1; left, right; OpenPose order of the 21 points."""
     hands_present: tuple[bool, bool]
-    """Left, right: seen surely enough to be moved."""
+    """Left, right: seen surely enough to be moved, each by itself."""
+    folded: bool = False
+    """The hands lie in each other (`hand_points` are theirs, neither is present by itself): they move as one."""
     limb_masks: Float[Tensor, "4 h w"] | None = None
     """Soft masks 0..1: left forearm with sleeve, left hand, right forearm with sleeve, right hand."""
     body_masks: Float[Tensor, "3 h w"] | None = None

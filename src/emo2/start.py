@@ -37,7 +37,12 @@ def pose_of(
         _hanging(side) if entering[side] else _hand_of(portrait, camera, side) for side in range(2)
     ]
     seen = torch.tensor(
-        [[float(a or b) for a, b in zip(portrait.hands_present, entering, strict=True)]]
+        [
+            [
+                float(portrait.folded or a or b)
+                for a, b in zip(portrait.hands_present, entering, strict=True)
+            ]
+        ]
     )
     sure = portrait.hand_points[..., 2].mean(-1)[None] * seen
     return Motion(
@@ -58,7 +63,7 @@ def _hand_of(portrait: Portrait, camera: Camera, side: int) -> Float[Tensor, "67
     points = portrait.hand_points[side, :, :2]
     wrist = portrait.body_points[BODY_POINTS.index(f"{name}_wrist")]
     relaxed = torch.full((5,), RELAXED)
-    if portrait.hands_present[side]:
+    if portrait.hands_present[side] or portrait.folded:
         at = torch.cat([camera.lift(points[0]), torch.tensor([DEPTH_M])])
         palm, thumb = points[_MIDDLE] - points[0], points[_INDEX] - points[_PINKY]
         return shape_hand(

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from emo2.errors import UserError
+from emo2.portrait.folding import OTHER, are_folded, lie_together
 from emo2.portrait.limbs import body_masks, limb_masks
 from emo2.portrait.looking import SHARPNESS, Hand, Scene, Square, look, overlap, square_about
 from emo2.portrait.network import STRIDE, SceneMaps, positions
@@ -23,7 +24,7 @@ from emo2.portrait.skin import with_hands_by_skin
 from emo2.portrait.stage import PortraitFinder
 from emo2.portrait.steadiness import doubted
 from emo2.portrait.views import MIRROR_FACE
-from emo2.signals import BODY_POINTS, HAND_SIDES, Portrait
+from emo2.signals import BODY_POINTS, FOLDED, HAND_SIDES, Portrait
 
 _FACE_HEAT = 0.25
 """Least heat of a face's centre that is worth a closer look."""
@@ -73,7 +74,10 @@ def find(image: Float[Tensor, "3 h w"], finder: PortraitFinder, *, face_index: i
         notes.append("The face is not seen clearly; lips and eyes may sit a little off.")
     body, scene = _find_body(image, finder, face)
     hands = _find_hands(image, finder, face, scene)
-    present, hand_notes = _judge(_doubt_far(hands, body, face))
+    trusted = _with_other(image, finder, face, _doubt_far(hands, body, face))
+    folded = are_folded(trusted, face.points, (image.shape[-2], image.shape[-1]))
+    present, hand_notes = _judge(trusted, folded=folded)
+    hands = trusted if folded else hands
     points = [torch.zeros(21, 3) if hand is None else hand.points for hand in hands]
     for index, hand in enumerate(hands):
         if hand is not None and present[index]:
@@ -88,12 +92,14 @@ def find(image: Float[Tensor, "3 h w"], finder: PortraitFinder, *, face_index: i
         body_points=body,
         hand_points=torch.stack(points),
         hands_present=present,
+        folded=folded,
         limb_masks=limb_masks(image, scene, hands, present) if any(present) else None,
         body_masks=body_masks(image, scene),
         notes=(*notes, *_shoulder_notes(body), *hand_notes),
     )
     by_skin = with_hands_by_skin(portrait)
-    return portrait if by_skin.hands_present == portrait.hands_present else by_skin
+    changed = (by_skin.hands_present, by_skin.folded) != (present, folded)
+    return by_skin if changed else portrait
 
 
 # ------------------------------------------------------------------------------------------------------- faces
@@ -356,11 +362,31 @@ def _doubt_far(
     return result
 
 
-def _judge(hands: list[Hand | None]) -> tuple[tuple[bool, bool], list[str]]:
-    """Which hands are sure enough to be moved, and what to say of the others."""
+def _with_other(
+    image: Float[Tensor, "3 h w"], finder: PortraitFinder, face: Face, hands: list[Hand | None]
+) -> list[Hand | None]:
+    """Where one hand alone is sure, the other one if it lies in that: of folded hands the first look may see but one."""
+    sure = [side for side, hand in enumerate(hands) if hand and hand.confidence > _HAND_SURE]
+    if len(sure) != 1:
+        return hands
+    own = hands[sure[0]]
+    assert own is not None
+    there = replace(own.square, side=own.square.side / 2, mirrored=not own.square.mirrored)
+    other = _look_at_hand(image, finder, there, face, 1.0)
+    both: list[Hand | None] = [own, own]
+    both[1 - sure[0]] = other
+    size = (image.shape[-2], image.shape[-1])
+    is_hand = other.confidence > _HAND_SURE and are_folded(both, face.points, size, apart=OTHER)
+    return both if is_hand else hands
+
+
+def _judge(hands: list[Hand | None], *, folded: bool) -> tuple[tuple[bool, bool], list[str]]:
+    """Which hands are sure enough to be moved each by itself, and what to say of the others."""
+    if folded:
+        return (False, False), [FOLDED]
     sure = [hand is not None and hand.confidence > _HAND_SURE for hand in hands]
     left, right = hands
-    if left and right and overlap(left.square, right.square) > 0.35 and any(sure):
+    if left and right and lie_together(left, right) and any(sure):
         return (False, False), [
             "The hands lie in each other or cannot be told apart; they stay still."
         ]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32
 
-from emo2.signals import BODY_POINTS, HAND_SIDES, Portrait
+from emo2.signals import BODY_POINTS, FOLDED, HAND_SIDES, Portrait
 
 _SIDE = 320
 _CHROMA = 11.0
@@ -67,8 +67,10 @@ class Body:
 def with_hands_by_skin(portrait: Portrait, *, keep: Collection[int] = ()) -> Portrait:
     """The portrait, with its hands laid on the skin that shows them, and hands added that the finder saw not.
 
-    `keep`: sides of which the finder is known to be right.
+    `keep`: sides of which the finder is known to be right.  Folded hands stay as they are.
     """
+    if portrait.folded:
+        return portrait
     small, scale = _small(portrait)
     body = _body_of(portrait, scale)
     mask = skin_mask(small, body.face)
@@ -81,7 +83,8 @@ def with_hands_by_skin(portrait: Portrait, *, keep: Collection[int] = ()) -> Por
             for side, name in enumerate(HAND_SIDES):
                 points = _folded_points(folded, body, side) / scale
                 result = _with_hand(result, points, side, name, _CONFIDENCE)
-            return result
+            notes = (*(note for note in portrait.notes if " hand" not in note), FOLDED)
+            return replace(result, hands_present=(False, False), folded=True, notes=notes)
     for side, name in enumerate(HAND_SIDES):
         blob = _hand_blob(mask, body, side)
         if blob is None or side in keep or _by_skin(portrait, side):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from emo2.signals import Portrait
 from emo2.video.arm_cutter import ArmCutter, ArmPictures
 from emo2.video.arm_surface import ArmExamples, ArmSurface
+from emo2.video.folded_hands import FoldedHands
 from emo2.video.layers import Layers
 
 ArmBatch = ArmExamples | ArmPictures
@@ -32,3 +33,7 @@ class ArmNetworks(nn.Module):
         """The arms of a photo; layers work on the CPU."""
         surface, cutter = copy.deepcopy(self.surface).cpu(), copy.deepcopy(self.cutter).cpu()
         return Layers.build(portrait, surface=surface, cutter=cutter)
+
+    def folded(self, portrait: Portrait) -> FoldedHands | None:
+        """The hands of a photo that lie in each other; None of any other photo."""
+        return FoldedHands.build(portrait, copy.deepcopy(self.cutter).cpu())

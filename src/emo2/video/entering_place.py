@@ -124,7 +124,8 @@ def entering_place(portrait: Portrait) -> Place:
     shown = bottom - elbows[:, 1] > _FOREARM_FROM_M
     is_fit = sure and scale < _TURNED * wide and _LOWER_EDGE_M[0] < bottom < _LOWER_EDGE_M[1]
     is_fit = is_fit and _trunk_below(portrait, origin, scale)
-    seen = with_hands_by_skin(portrait).hands_present
+    by_skin = with_hands_by_skin(portrait)
+    seen = (True, True) if by_skin.folded else by_skin.hands_present
     told = [(found_elbows[k] is not None and ends[k] is not None) or not shown[k] for k in range(2)]
     sides = tuple(
         bool(is_fit and told[k] and bottom - elbows[k, 1] < _FOREARM_TO_M)

@@ -16,6 +16,7 @@ from emo2.video.conditions import Features
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
 from emo2.video.entering import Entering
 from emo2.video.entering_pose import LimbPose, pose_reach
+from emo2.video.folded_hands import FoldedHands
 from emo2.video.layers import Layers
 from emo2.video.opening import as_asked
 from emo2.video.own_actions import against, keep_expression
@@ -87,18 +88,23 @@ class Look:
     composer: Composer
     layers: Layers
     """Arms and hands, where the photo has any that can be moved."""
+    folded: FoldedHands | None = None
+    """Hands that lie in each other, where the photo has such."""
     backdrop: Backdrop | None = None
     """What stands behind the head, where anything of it is seen."""
     entering: Entering | None = None
     """Hands that the photo does not show, where they may come into it."""
 
     @staticmethod
-    def of(portrait: Portrait, views: tuple[ViewLook, ...], layers: Layers) -> Look:
+    def of(
+        portrait: Portrait, views: tuple[ViewLook, ...], layers: Layers, folded: FoldedHands | None
+    ) -> Look:
         """The views of a portrait, and what is cut from it."""
         return Look(
             views=views,
             composer=Composer(portrait.image, [look.view for look in views]),
             layers=layers,
+            folded=folded,
             backdrop=Backdrop.build(portrait),
             entering=Entering.build(portrait),
         )
@@ -110,12 +116,15 @@ class Look:
         windows: list[CarriedWindow],
         number: int,
         visible: Sequence[Float[Tensor, "1 g g"]],
+        arms: Arms,
     ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 2"]]:
         """Frame `number` of a clip before arms are laid over it, and its flow over the photo, in pixels.
 
         `flows` and `visible` are those of the views, widest first.
         """
         flow = self.composer.flow(flows)
+        if self.folded is not None and arms.layers is not None:
+            flow = self.folded.carry(flow, arms.layers)
         backdrop, behind, edge = self.backdrop, None, None
         if backdrop is not None:
             edge = backdrop.edge.follow(flow, self.composer.seen(visible))
@@ -135,6 +144,11 @@ class Look:
         if backdrop is not None:
             backdrop.lay(frame, places, edge)
         return frame, flow
+
+    @property
+    def arms_move(self) -> bool:
+        """Whether poses of the photo's own arms are wanted."""
+        return bool(self.layers.arms) or self.folded is not None
 
     def reach(self, fps: float) -> int:
         """Frames of motion before a clip that its arms need."""

@@ -141,7 +141,8 @@ class VideoStage(nn.Module):
                     view=view, image=image, marks=marks, appearance=appearance, windows=windows
                 )
             )
-        return Look.of(portrait, tuple(looks), self.arms.layers(portrait))
+        arms = self.arms.layers(portrait), self.arms.folded(portrait)
+        return Look.of(portrait, tuple(looks), *arms)
 
     def loss(self, batch: Examples | ArmBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Every term of the parts that are being trained, by name, and their sum as `loss`."""
@@ -307,7 +308,7 @@ class VideoStage(nn.Module):
         if start % length:
             raise ValueError(f"a clip has {length} frames; frame {start} begins none")
         steps = self.config.steps if steps is None else steps
-        arms = portrait if look.layers.arms else None
+        arms = portrait if look.arms_move else None
         script = Script.of(features, motion, maps, arms, seed=seed, steps=steps)
         for first in range(0, len(script.motion), length):
             script.forget(first, max(self.config.denoiser.audio_window, look.reach(script.fps)))
@@ -337,7 +338,7 @@ class VideoStage(nn.Module):
         for number, arms in enumerate(look.arms(script, first, stop)):
             flows = [field.flow[0, number] for field in fields]
             visible = [field.visibility[0, number] for field in fields]
-            frame, flow = look.compose(flows, painted, windows, number, visible)
+            frame, flow = look.compose(flows, painted, windows, number, visible, arms)
             look.lay_arms(frame, flow, arms)
             frames.append(frame)
         return as_frames(frames)
