@@ -5,7 +5,8 @@
 
 One row a set.  Flow: end-point error where the photo shows what the frame must, in pixels of a view of 256, with all
 conditions known and nothing sampled, as a share of the error of a still photo; over everything, without arms and
-what they hide (layers move those), over the person without arms.  Pictures: the view as a film composes it.
+what they hide (layers move those), over the person without arms.  Pictures: the view as a film composes it, without
+arms' layers and the windows of mouth and eyes; "around the head" is .2 face heights about the outline of the true head.
 """
 
 from __future__ import annotations
@@ -24,14 +25,20 @@ from torch import Tensor
 from emo2 import pipeline
 from emo2.data.shards import list_shards, near_arms
 from emo2.metrics.flow import psnr, ssim
+from emo2.signals import Portrait
 from emo2.video import VideoStage
+from emo2.video.backdrop import Backdrop
 from emo2.video.examples import BODY, BODY_VIEW, FACE_VIEW, HEAD, marks_of
+from emo2.video.layers import Layers
+from emo2.video.look import Look
 from emo2.video.own_actions import against
 from emo2.video.painter import prepare
 from emo2.video.script import dequantise
 from emo2.video.views import Composer, View, as_frames
 
 VIEW = 256
+HEAD_PART = 2
+"""Head with hair, among the labels' parts."""
 
 
 def main() -> None:
@@ -101,19 +108,48 @@ def measure(stage: VideoStage, person: dict[str, Tensor], table: dict[str, list[
     painted = stage.painter(
         prepare(field, reference), stage.hints(conditions, person["view"]).flatten(0, 1)
     )
-    composer = Composer(
-        reference[0], [View(kind=float(person["view"]), left=0, top=0, side=reference.shape[-1])]
-    )
+    look = look_of(reference[0], person)
+    rims = heads_rims(person, reference.shape[-1])
     for number, true in enumerate(dequantise(person["frames"])):
-        picture = composer.warp(composer.flow([field.flow[0, number]]))
-        composer.paint(picture, 0, painted.paint[number], painted.alpha[number])
+        seen_there = [field.visibility[0, number]]
+        picture, _ = look.compose([field.flow[0, number]], [painted], [], number, seen_there)
         frame = as_frames([picture])[0]
+        if rims[number].any() and 0.03 < turned[number] < 0.2:
+            for name, shown in (("", frame), (" photo", reference[0])):
+                off = (shown - true)[:, rims[number]].square().mean() / 4.0
+                table[f"rim{name}"].append(float(-10.0 * off.clamp_min(1e-9).log10()))
         for name, shown in (("", frame), (" photo", reference[0])):
             pair = (shown + 1.0) / 2.0, (true + 1.0) / 2.0
             table[f"psnr{name}"].append(psnr(*pair))
             table[f"ssim{name}"].append(ssim(*pair))
         on = F.interpolate(here[number][None, None].float(), true.shape[-2:])[0, 0] > 0
         table["sharp"].append(_edges(frame, on) / max(_edges(true, on), 1e-6))
+
+
+def look_of(image: Tensor, person: dict[str, Tensor]) -> Look:
+    """What a film composes with, by the labels' own face."""
+    side = image.shape[-1]
+    points = person["face_points"][0].float()[:, :2] * side
+    portrait = Portrait(
+        image=image, face_points=points, face_box=torch.cat([points.amin(0), points.amax(0)]),
+        body_points=torch.zeros(8, 3), hand_points=torch.zeros(2, 21, 3), hands_present=(False, False),
+    )  # fmt: skip
+    view = View(kind=float(person["view"]), left=0, top=0, side=side)
+    return Look(
+        views=(), composer=Composer(image, [view]), backdrop=Backdrop.build(portrait),
+        layers=Layers(size=portrait.size, arms=(), gaps=(), clasped=False),
+    )  # fmt: skip
+
+
+def heads_rims(person: dict[str, Tensor], side: int) -> Tensor:
+    """Pixels about the outline of every frame's head; f h w."""
+    head = (person["parts"][1:] == HEAD_PART)[:, None].float()
+    head = F.interpolate(head, (side, side))
+    points = person["face_points"][0].float()[:, 1] * side
+    reach = 2 * max(round(0.1 * float(points.max() - points.min())), 1) + 1
+    grown = F.max_pool2d(head, reach, 1, reach // 2)
+    narrowed = -F.max_pool2d(-head, reach, 1, reach // 2)
+    return (grown > narrowed)[:, 0]
 
 
 def places_of(parts: Tensor, grid: int) -> tuple[Tensor, Tensor]:
@@ -141,6 +177,7 @@ def report(title: str, table: dict[str, list[float]]) -> None:
     print(
         f"  PSNR {mean['psnr photo']:.1f} {mean['psnr']:.1f}  SSIM {mean['ssim photo']:.3f} "
         f"{mean['ssim']:.3f}  sharpness {mean['sharp']:.2f}"
+        f"  around turned heads PSNR {mean['rim photo']:.1f} {mean['rim']:.1f}"
     )
 
 

@@ -160,6 +160,40 @@ def test_the_heads_edge_goes_as_far_as_the_head_where_the_field_fades() -> None:
     assert edge.own.max() <= 1
 
 
+def test_a_fading_field_leaves_no_haze_of_the_head_on_the_wall() -> None:
+    portrait = bust()
+    plain = portrait.image.clone()
+    plain[:, :100][:, plain[2, :100] > 0.2] = 0.3  # one wall, so that whatever is darker is hair
+    portrait = dataclasses.replace(portrait, image=plain)
+    backdrop = Backdrop.build(portrait)
+    assert backdrop is not None
+    flow, visible, _ = turned(portrait)
+    flow = cv2.GaussianBlur(flow, (0, 0), 2.0)
+    visible = 1 - 0.3 * cv2.GaussianBlur(1 - visible, (0, 0), 2.0)  # a network that is not sure
+    edge = backdrop.edge.follow(flow, visible)
+    assert edge is not None
+    at = places(portrait) + flow
+    frame = cv2.remap(as_array(plain), at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+    backdrop.lay(frame, at, edge)
+    beside = np.s_[50:60, 87:96]  # the moved hair ends at 84, the matte two pixels further
+    assert frame[beside].min() > 0.0
+    assert frame[30:36, 56:70, 1].max() < -0.7  # and hair stays hair
+
+
+def test_the_walls_own_edges_go_on_behind_the_head() -> None:
+    portrait = bust()
+    image = portrait.image.clone()
+    wall = image[2] > 0.2
+    wall[100:] = False
+    halves = torch.where(torch.arange(160) < 60, -0.2, 0.6)[:, None].expand(160, 136)
+    image[:, wall] = halves[wall]
+    plate = Backdrop.build(dataclasses.replace(portrait, image=image))
+    assert plate is not None
+    beside = plate.plate[:, 46 + 4, 1]  # four pixels inside the head's outline
+    assert abs(beside[48] + 0.2) < 0.1
+    assert abs(beside[72] - 0.6) < 0.1
+
+
 def test_a_head_at_rest_has_no_edge_to_follow() -> None:
     portrait = bust()
     backdrop = Backdrop.build(portrait)

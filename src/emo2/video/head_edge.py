@@ -26,10 +26,12 @@ UNCOVERED = (0.55, 0.9)
 RIM = 0.1
 """How far into the head, in face heights, its edge reaches; mouths lie deeper."""
 CHIN = 0.15
-"""Over which height what lies still begins to be taken for what a head has left behind, in face heights."""
+"""Over which height, in face heights, what the flow fetches of a head beside it begins to be taken for left behind."""
+SOFT = 0.1
+"""Matte from which on a pixel is fetched as the head's: across its soft edge colours are mixed, not flows."""
 RESTS = 0.004
 """Flow, in face heights, up to which a head rests."""
-AROUND = (1.6, 1.3)
+AROUND = (1.6, 1.6)
 """How far from the middle of the face the head may reach, across and up, in face heights."""
 
 Box = tuple[slice, slice]
@@ -104,41 +106,35 @@ class HeadEdge:
         if not given.size or np.abs(given).max() < RESTS * self.tall:
             return None
         shown = 1.0 - uncovered(visible[self.box])
-        carried = self._carry(given, shown)
+        fetched = moved(self.person, self.rest + given)
+        carried = self._carry(given, fetched * shown)
         places = self.rest + carried
         head = moved(self.person, places)
-        own = head * moved(self.rim, places) * self.above[self.box]
-        bare = np.maximum(1.0 - shown, self._left_behind(given, carried)) * (1.0 - head)
+        own = np.minimum(head / SOFT, 1.0) * moved(self.rim, places) * self.above[self.box]
+        # The head's pixels beside the moved head are smeared out, or left behind where it was.
+        ghost = np.minimum(fetched / SOFT, 1.0) * self.above[self.box]
+        bare = np.maximum(1.0 - shown, ghost) * (1.0 - head)
         given += own[..., None] * (carried - given)
         return Edge(box=self.box, bare=bare[..., None], own=own[..., None])
 
     def _carry(
-        self, flow: Float32[np.ndarray, "y x 2"], shown: Float32[np.ndarray, "y x"]
+        self, flow: Float32[np.ndarray, "y x 2"], head: Float32[np.ndarray, "y x"]
     ) -> Float32[np.ndarray, "y x 2"]:
-        """The flow of surely visible head, continued to where there is none."""
-        height, width = shown.shape
+        """The flow of surely visible head (1 in `head`), continued to where there is none."""
+        height, width = head.shape
         scale = min(PIXELS / self.tall, 1.0)
         size = max(round(width * scale), 1), max(round(height * scale), 1)
 
         def small(values: np.ndarray) -> np.ndarray:
             return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
-        head = small(moved(self.person, self.rest + flow) * shown)
-        surely = cv2.erode(head, np.ones((INNER, INNER), np.uint8)) ** 4
+        surely = cv2.erode(small(head), np.ones((INNER, INNER), np.uint8)) ** 4
         near = small(flow)
         reach = NEAR * self.tall * scale
         total = cv2.GaussianBlur(surely, (0, 0), reach) + LEAST
         whole = cv2.GaussianBlur(near * surely[..., None], (0, 0), reach) + LEAST * near
         change = (1.0 - surely)[..., None] * (whole / total[..., None] - near)
         return flow + cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)
-
-    def _left_behind(
-        self, flow: Float32[np.ndarray, "y x 2"], carried: Float32[np.ndarray, "y x 2"]
-    ) -> Float32[np.ndarray, "y x"]:
-        """1 where something of the photo's head lies still while the head beside it goes; not below the chin."""
-        own, near = (cv2.magnitude(*cv2.split(z)) for z in (flow, carried))
-        still = np.clip(2.0 - 4.0 * own / np.maximum(near, 1e-3), 0.0, 1.0)
-        return still * self.person[self.box] * self.above[self.box]
 
 
 def moved(
