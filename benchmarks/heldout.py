@@ -30,13 +30,14 @@ from emo2.video import VideoStage
 from emo2.video.backdrop import Backdrop
 from emo2.video.examples import BODY, BODY_VIEW, FACE_VIEW, HEAD, marks_of
 from emo2.video.layers import Layers
-from emo2.video.look import Look
+from emo2.video.look import Arms, Look
 from emo2.video.own_actions import against
 from emo2.video.painter import prepare
 from emo2.video.script import dequantise
 from emo2.video.views import Composer, View, as_frames
 
 VIEW = 256
+NO_ARMS = Arms(layers=None, entering=None)
 HEAD_PART = 2
 """Head with hair, among the labels' parts."""
 
@@ -112,7 +113,8 @@ def measure(stage: VideoStage, person: dict[str, Tensor], table: dict[str, list[
     rims = heads_rims(person, reference.shape[-1])
     for number, true in enumerate(dequantise(person["frames"])):
         seen_there = [field.visibility[0, number]]
-        picture, _ = look.compose([field.flow[0, number]], [painted], [], number, seen_there)
+        flow_there = [field.flow[0, number]]
+        picture, _ = look.compose(flow_there, [painted], [], number, seen_there, NO_ARMS)
         frame = as_frames([picture])[0]
         if rims[number].any() and 0.03 < turned[number] < 0.2:
             for name, shown in (("", frame), (" photo", reference[0])):

@@ -97,6 +97,16 @@ def test_what_an_occluder_covers_is_not_visible_and_the_rest_is() -> None:
     assert np.nanmean(outside) > 245
 
 
+def test_flow_to_a_picture_that_is_nowhere_found_again_does_not_run_away() -> None:
+    matcher = Matcher(texture())
+    for step in range(12):
+        match = matcher.see(texture(seed=1 + step))
+    for flow in (match.flow, match.back):
+        assert np.abs(flow).max() <= 1.5 * 256
+    grid = on_grid(matcher.see(texture()), WHOLE)
+    assert np.abs(grid.flow[:, 8:-8, 8:-8]).max() * 256 < 1.0  # and it finds back
+
+
 def test_what_lies_outside_of_the_picture_is_never_sure() -> None:
     within = WHOLE.copy()
     within[:, 192:] = False

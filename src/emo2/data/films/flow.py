@@ -25,6 +25,8 @@ TEXTURE = 0.35
 """Pixels by which flow may be off: what that changes at an edge is no difference."""
 PATCH = 5
 """Pixels a side over which places are compared."""
+FAR = 0.5
+"""Pictures beyond the picture that a flow may lead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +125,13 @@ class Matcher:
         return cv2.blur(np.maximum(apart - TEXTURE * slope, 0.0), (PATCH, PATCH))
 
     def _calc(self, grey: ndarray, other: ndarray, start: ndarray | None = None) -> ndarray:
+        """Flow that leads at most `FAR` pictures out: where nothing is found again DIS runs away, from frame to frame farther."""
         dis: Any = self._dis  # its stub wants the start as an array
-        return dis.calc(grey, other, None if start is None else start.copy())
+        flow = dis.calc(grey, other, None if start is None else start.copy())
+        height, width = grey.shape
+        side = np.array([width, height], np.float32)
+        goal = self._places + np.nan_to_num(flow, posinf=0.0, neginf=0.0)
+        return np.clip(goal, -FAR * side, (1.0 + FAR) * side) - self._places
 
     def _at(self, values: ndarray, flow: ndarray) -> ndarray:
         """A field's values where a flow leads."""
