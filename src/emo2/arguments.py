@@ -86,6 +86,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def few(text: str) -> int:
+    """A whole number from 1 to 100."""
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 1 to 100")
+    return int(text)
+
+
 DTYPES = ("float32", "bfloat16", "float16")
 PARTS = ("motion", "video", "finder")
 VIDEO_PARTS = ("own", "basis", "painter", "details", "denoiser", "arms", "cutter")

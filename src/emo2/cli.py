@@ -25,6 +25,7 @@ from emo2.arguments import (
     bench_flags,
     convert_flags,
     count,
+    few,
     latent_flags,
     positive,
     rate,
@@ -213,6 +214,8 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
     add("--start", "--from", dest="start", metavar="WEIGHTS",
         help="weights to begin with: a file, a folder of them, a preset")  # fmt: skip
     add("--only", choices=VIDEO_PARTS, help="of video, this part alone; the rest stays as it is")
+    add("--distil", type=few, default=0, metavar="N",
+        help="teach a student to sample in N steps, guidance inside; --from is the teacher")  # fmt: skip
     add("--data", type=Path, nargs="+", metavar="DIR", help="shards: the studio's, real film's")
     add("--real-share", type=share, metavar="X", help="of what is drawn: from real film")
     add("--out", type=Path, required=True, metavar="DIR", help="checkpoints, previews, curves")

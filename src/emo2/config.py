@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
+
+from emo2.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,12 @@ class MotionConfig:
     """Guidance by the style alone, where one is told: styles differ as they were taught to (docs/results.md)."""
     dropout: float = 0.1
     """Share of training windows in which speech, style or prefix is dropped (each on its own)."""
+    distilled: int = 0
+    """Steps that the weights are made for, guidance inside (`distil.py`); 0: any number."""
+
+    def distilled_to(self, steps: int) -> MotionConfig:
+        """The same for weights that take so many steps of one evaluation."""
+        return replace(self, steps=steps, guidance=1.0, style_guidance=1.0, distilled=steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +227,21 @@ class VideoConfig:
     steps: int = 2
     """Diffusion steps; 0: the expectation alone."""
     guidance: float = 1.0
+    distilled: int = 0
+    """Steps that the denoiser is made for, guidance inside (`distil.py`); 0: any number."""
+
+    def distilled_to(self, steps: int) -> VideoConfig:
+        """The same for weights that take so many steps of one evaluation."""
+        return replace(self, steps=steps, guidance=1.0, distilled=steps)
+
+    def steps_for(self, wished: int | None) -> int:
+        """The steps to sample with; distilled weights know only their own."""
+        if wished and self.distilled and wished != self.distilled:
+            raise UserError(
+                f"these weights are distilled to {self.distilled} steps and know no others; found --steps {wished}, "
+                "leave it out"
+            )
+        return self.steps if wished is None else wished
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from emo2 import weights
 from emo2.config import Config
 from emo2.data.order import Given, Order, folders_given
+from emo2.distil import RATE
 from emo2.errors import UserError
 from emo2.presets import PRESETS
+from emo2.students import as_usual, student_config, student_extras, teacher_of
 from emo2.train import BatchAt, Extras, Step, TrainOptions, state_of, train
 
 log = logging.getLogger(__name__)
@@ -68,26 +70,36 @@ def train_part(
     if only and part != "video":
         raise UserError(f"--only names a part of video; {part} is trained as one")
     name, build = _PARTS[part]
-    started = _read_start(name, start, out, resume=options.resume)
+    if options.distil and part != "motion" and only != "denoiser":
+        raise UserError(
+            "--distil is for what has a diffusion: motion, video with --only denoiser, and the recipes"
+        )
+    # A student's run begins with its teacher's weights also where it goes on: the loop then restores its own.
+    teacher = teacher_of(name, start) if options.distil else None
+    started = _read_start(name, teacher or _written(name, out, options) or start)
+    config = started.config if teacher else _sampled_anew(started.config, only)
     torch.manual_seed(options.seed)  # first weights only: torch's initialisers take no generator
     order = Order(
-        config=started.config, data=folders_given(data), out=out, batch=batch, seed=options.seed,
+        config=config, data=folders_given(data), out=out, batch=batch, seed=options.seed,
         real_share=real_share, only=only,
     )  # fmt: skip
     built = build(order)
     if started.path is not None:
         weights.fill(built.stage, started.tensors, started.path)
     extras = replace(built.extras, facts=built.past(started.facts))
+    rate = built.rate
+    if teacher:
+        built.stage.distil(options.distil)  # type: ignore[operator]
+        config = student_config(config, name, options.distil)
+        extras, rate = student_extras(name, teacher, out, options, extras), RATE
     options = replace(
-        options,
-        preview_every=1000 if extras.preview else 0,
-        rate=options.rate or built.rate,
+        options, preview_every=1000 if extras.preview else 0, rate=options.rate or rate
     )
     yield from train(
         built.stage,
         built.batch_at,
         out,
-        config=order.config,
+        config=config,
         part=name,
         options=options,
         extras=extras,
@@ -105,11 +117,15 @@ class _Start:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def _read_start(name: str, start: str | Path | None, out: Path, *, resume: bool) -> _Start:
-    """The weights of `start`; where a run is taken up again, those that it wrote itself."""
+def _written(name: str, out: Path, options: TrainOptions) -> Path | None:
+    """The weights that a run which is taken up again wrote itself."""
     written = out / f"{name}.safetensors"
-    if resume and state_of(out, name).exists() and written.exists():
-        start = written
+    is_there = options.resume and state_of(out, name).exists() and written.exists()
+    return written if is_there else None
+
+
+def _read_start(name: str, start: str | Path | None) -> _Start:
+    """The weights that a run begins with."""
     if start is None:
         return _Start()
     path = Path(start) if Path(start).is_file() else weights.path_of(str(start), name)
@@ -118,10 +134,17 @@ def _read_start(name: str, start: str | Path | None, out: Path, *, resume: bool)
         raise UserError(
             f"{path} holds a network over Stable Diffusion's latents; train it by a recipe (emo2 train emo-video)"
         )
-    if config.name in PRESETS:  # sizes are the weights', how to sample is this emo2's
+    return _Start(config=config, path=path, tensors=tensors, facts=facts)
+
+
+def _sampled_anew(config: Config, only: str | None) -> Config:
+    """Sizes are the weights', how to sample is this emo2's; a student that is trained on is none any more."""
+    is_changed = only in (None, "basis", "denoiser")
+    config = as_usual(config, video=is_changed)
+    if config.name in PRESETS and not config.video.distilled:
         steps = PRESETS[config.name].video.steps
         config = replace(config, video=replace(config.video, steps=steps))
-    return _Start(config=config, path=path, tensors=tensors, facts=facts)
+    return config
 
 
 @dataclass(frozen=True, kw_only=True)

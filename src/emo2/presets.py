@@ -73,6 +73,7 @@ FULL = Config(
         clip_frames=12,
         motion_frames=4,
         steps=40,
+        guidance=3.5,
     ),
 )
 

@@ -25,7 +25,8 @@ from emo2.errors import UserError
 from emo2.parts import train_part
 from emo2.presets import PRESETS
 from emo2.speech import load_encoder
-from emo2.train import BatchAt, Step, TrainOptions, train
+from emo2.students import as_usual, student_config, student_extras, teacher_of
+from emo2.train import BatchAt, Extras, Step, TrainOptions, train
 from emo2.video.film_examples import FilmExamples
 from emo2.video.latent_load import beside, read_start
 from emo2.video.latent_stage import LatentStage
@@ -92,15 +93,17 @@ def follow(
     *,
     config: Config,
     options: TrainOptions,
+    extras: Extras | None = None,
 ) -> Iterator[Step]:
-    """Train by a recipe: what it freezes stays, batches are cut to the frames it wants."""
-    stage.train_only(*recipe.trains)
+    """Train by a recipe: what it freezes stays, batches are cut to the frames it wants; a student's denoiser learns whole."""
+    if stage.tutor is None:
+        stage.train_only(*recipe.trains)
 
     def batch(number: int) -> FilmExamples:
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + number)
         return prepared(batch_at(number), recipe, generator)
 
-    yield from train(stage, batch, out, config=config, part="video", options=options)
+    yield from train(stage, batch, out, config=config, part="video", options=options, extras=extras)
 
 
 def train_recipe(
@@ -114,7 +117,9 @@ def train_recipe(
     real_share: float | None = None,
 ) -> Iterator[Step]:
     """`emo2 train emo-...`: a recipe on the studio's takes, from the weights `start` or from nothing."""
-    recipe = RECIPES[name]
+    recipe, extras = RECIPES[name], None
+    if options.distil:
+        extras = student_extras("video", teacher_of("video", start), out, options)
     torch.manual_seed(options.seed)  # first weights only: torch's initialisers take no generator
     if start is None:
         config = PRESETS["full"]
@@ -124,6 +129,9 @@ def train_recipe(
         stage, config = read_start(start)
     vae, ears = (None if start is None else beside(start, name) for name in ("vae", "speech"))
     stage.use(load_vae(config.video.codec, vae).to(options.device))
+    config = student_config(config, "video", options.distil) if extras else as_usual(config)
+    if extras:
+        stage.distil(options.distil)
     hear = listener(load_encoder(config.speech, ears)) if recipe.hears else None
     takes = FilmTakes(
         shard_folders(folders_given(data)),
@@ -144,12 +152,12 @@ def train_recipe(
         log.warning(text, takes.frames, missing)
         recipe = replace(recipe, frames=recipe.frames - missing)
     options = replace(options, rate=options.rate or recipe.rate)
-    yield from follow(recipe, stage, takes.at, out, config=config, options=options)
+    yield from follow(recipe, stage, takes.at, out, config=config, options=options, extras=extras)
 
 
 def train_by(words: Mapping[str, Any]) -> Iterator[Step]:
     """`emo2 train`, by its flags: a part of the compact preset, or a recipe for full."""
-    names = ("steps", "device", "seed", "resume", "rate")
+    names = ("steps", "device", "seed", "resume", "rate", "distil")
     options = TrainOptions(**{name: words[name] for name in names})
     part, data, out, start = (words[name] for name in ("part", "data", "out", "start"))
     given = {"options": options, "batch": words["batch"], "real_share": words["real_share"]}

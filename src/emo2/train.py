@@ -70,6 +70,8 @@ class TrainOptions:
     preview_every: int = 0
     """0: no previews."""
     resume: bool = False
+    distil: int = 0
+    """Steps that a student is taught to sample with; 0: nobody is taught.  For whoever builds what is trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +244,7 @@ class _Run:
         if trained != self.counters:
             raise UserError(
                 f"{self.out} holds a run that counts {', '.join(trained)}, this one counts "
-                f"{', '.join(self.counters)}; go on with its --only, or give another --out"
+                f"{', '.join(self.counters)}; go on with its --only and --distil, or give another --out"
             )
         self.facts = json.loads(facts.get("facts", "{}"))
         self.step, self.finished = int(facts["step"]), int(facts.get("finished", -1))

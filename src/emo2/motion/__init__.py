@@ -2,7 +2,8 @@
 
 from emo2.motion.channels import MOUTH_ACTIONS, pack, unpack
 from emo2.motion.network import MotionDiT
-from emo2.motion.stage import MotionBatch, MotionStage, SpeechMotion
+from emo2.motion.speech_motion import SpeechMotion
+from emo2.motion.stage import MotionBatch, MotionStage
 
 __all__ = [
     "MOUTH_ACTIONS",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,11 +30,11 @@ from emo2.motion.finish import Finish, hushed
 from emo2.motion.joining import eased
 from emo2.motion.lips import CONTEXT, closure, meet
 from emo2.motion.network import MotionDiT
+from emo2.motion.prefixes import draw_known, rough
 from emo2.motion.terms import unrest
 from emo2.nn import zeroed
 from emo2.reel import Reel, join
 from emo2.signals import FACE_ACTIONS, HAND_NUMBERS, Motion, SpeechFeatures
-from emo2.speech import SpeechEncoder
 
 MOUTH_WEIGHT = 4.0
 """Weight of a mouth number in the loss against any other."""
@@ -54,9 +54,6 @@ LIPS_UNIT = 0.1
 CLOSED_BELOW = 0.03
 EXPECTED_WEIGHT = 2.0
 PHONE_WEIGHT = 0.1
-DIFFUSED_SHARE = 0.5
-"""Of a batch's windows, those that the transformer sees: it is dearer than the encoder and learns sooner."""
-
 POINT_FRAMES = 8
 """Frames of a window whose key points are compared; all would cost more than the network."""
 
@@ -131,11 +128,9 @@ class MotionStage(nn.Module):
         count, frames, _ = clean.shape
         time = self.process.draw_times(count, generator).to(clean.device)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
-        known = self._draw_known(count, frames, generator).to(clean.device)
+        known = draw_known(self.config, count, frames, generator).to(clean.device)
         noisy = self.process.add_noise(clean, noise, time)
-        # The prefix of a later window is the network's own work, so it learns to stand on slightly wrong ones.
-        rough = clean + 0.03 * torch.randn(clean.shape, generator=generator).to(clean)
-        noisy = torch.where(known[..., None], rough, noisy)
+        noisy = torch.where(known[..., None], rough(clean, generator), noisy)
         keep = (torch.rand(3, count, generator=generator) >= self.config.dropout).to(clean.device)
         predicted = self._clean_rows(
             noisy,
@@ -147,22 +142,24 @@ class MotionStage(nn.Module):
             style=torch.where(keep[1], batch.style, -1),
             speed=torch.where(keep[2], batch.speed, torch.nan),
         )
+        return self.judge(predicted, clean, known, batch, generator)
+
+    def judge(
+        self,
+        predicted: Float[Tensor, "b f c"],
+        clean: Float[Tensor, "b f c"],
+        known: Bool[Tensor, "b f"],
+        batch: MotionBatch,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The terms of standardised rows that were to be `clean`, and their weighted sum as `loss`."""
+        true = batch.share_known()
         terms = self._terms(predicted.float(), clean, known, true, batch.visibility, generator)
         total = terms["rows"] + VELOCITY_WEIGHT * terms["velocity"] + POINT_WEIGHT * terms["points"]
         off = torch.where(known[..., None], 0.0, (predicted.float() - clean) * true)
         terms["rest"] = unrest(off, batch.phones == 0, batch.visibility)
         total = total + LIPS_WEIGHT * terms["lips"] + REST_WEIGHT * terms["rest"]
         return {"loss": total} | {name: term.detach() for name, term in terms.items()}
-
-    def _draw_known(
-        self, count: int, frames: int, generator: torch.Generator
-    ) -> Bool[Tensor, "b f"]:
-        """Clean prefixes: mostly whole, sometimes the one frame a photo gives, sometimes none."""
-        draw = torch.rand(count, generator=generator)
-        length = torch.full((count,), self.config.prefix)
-        length[draw < 0.3] = 1
-        length[draw < self.config.dropout] = 0
-        return torch.arange(frames)[None] < length[:, None]
 
     def _clean_rows(
         self, noisy: Tensor, time: Tensor, *, speech: Tensor, heard: Tensor, **conditions: Tensor
@@ -257,6 +254,8 @@ class MotionStage(nn.Module):
         `style`: one of the config's, or None; `speed`: of the hands, 1 usual; `amplitude` scales the moves of
         hands, head and body about the start (0: none); the same seed gives the same motion.
         """
+        if steps and self.config.distilled not in (0, steps):
+            raise ValueError(f"made for {self.config.distilled} steps; found {steps}")
         heard = Reel.of(features)
         told = self._style(style)
         finish, done = None, 0
@@ -333,54 +332,66 @@ class MotionStage(nn.Module):
         size = len(noise)
         known = (torch.arange(size, device=device) < len(prefix))[None]
         clean = F.pad(prefix, (0, 0, 0, size - len(prefix)))[None]
-        noise = (noise * (1.0 - (1.0 - MOUTH_NOISE) * self.mouth))[None]
+        denoiser, calls = self.denoiser(
+            speech[None],
+            clean,
+            known=known,
+            seen=seen,
+            style=torch.full((1,), style, device=device),
+            speed=torch.full((1,), math.nan if speed is None else speed, device=device),
+        )
+        count = steps or max(1, self.config.steps // calls)
+        noise = self.first_noise(noise[None])
+        rows = final(sample(denoiser, noise, self.process, steps=count))
+        return torch.where(known[..., None], clean, rows)[0]
 
-        def bound(*, heard: bool, told: int) -> Denoiser:
+    def first_noise(self, noise: Float[Tensor, "b f c"]) -> Float[Tensor, "b f c"]:
+        """Noise as sampling begins with it: less for the mouth."""
+        return noise * (1.0 - (1.0 - MOUTH_NOISE) * self.mouth)
+
+    def denoiser(
+        self,
+        speech: Float[Tensor, "b f d"],
+        clean: Float[Tensor, "b f c"],
+        *,
+        known: Bool[Tensor, "b f"],
+        seen: Float[Tensor, "b f 2"],
+        style: Int[Tensor, " b"],
+        speed: Float[Tensor, " b"],
+    ) -> tuple[Denoiser, int]:
+        """The network with its conditions bound and guided as the config says, and its evaluations a call.
+
+        `known` frames are always shown as they are in `clean`.
+        """
+
+        def bound(*, heard: bool, told: Tensor) -> Denoiser:
             conditions = {
-                "speech": speech[None],
-                "heard": torch.full((1,), heard, device=device),
+                "speech": speech,
+                "heard": torch.full((len(speech),), heard, device=speech.device),
                 "known": known,
                 "seen": seen,
-                "style": torch.full((1,), told, device=device),
-                "speed": torch.full((1,), math.nan if speed is None else speed, device=device),
+                "style": told,
+                "speed": speed,
             }
             return lambda noisy, time: self._clean_rows(
                 torch.where(known[..., None], clean, noisy), time, **conditions
             )
 
-        denoiser, free = bound(heard=True, told=style), bound(heard=False, told=-1)
-        calls = 1
-        if style >= 0 and self.config.style_guidance != 1.0:
-            plain = bound(heard=True, told=-1)
+        untold = torch.full_like(style, -1)
+        denoiser, calls = bound(heard=True, told=style), 1
+        if self.config.style_guidance != 1.0 and bool((style >= 0).any()):
+            plain = bound(heard=True, told=untold)
             denoiser = guided(denoiser, plain, self._beside_mouth(self.config.style_guidance))
             calls += 1
         if self.config.guidance != 1.0:
+            free = bound(heard=False, told=untold)
             denoiser = guided(denoiser, free, self._beside_mouth(self.config.guidance))
             calls += 1
-        count = steps or max(1, self.config.steps // calls)
-        rows = final(sample(denoiser, noise, self.process, steps=count))
-        return torch.where(known[..., None], clean, rows)[0]
+        return denoiser, calls
 
     def _beside_mouth(self, scale: float) -> Float[Tensor, " c"]:
         """A guidance scale for all numbers but the mouth's, which the sound fixes."""
         return scale + (1.0 - scale) * self.mouth
-
-
-class SpeechMotion(nn.Module):
-    """The speech encoder and stage 1, trained together; keys are those of their weights file."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.speech = SpeechEncoder(config.speech)
-        self.motion = MotionStage(config)
-
-    def loss(self, batch: MotionBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """`MotionStage.loss` on encoded sound; the transformer sees a share of the windows."""
-        speech = self.speech(batch.sound)
-        count = max(1, round(DIFFUSED_SHARE * len(speech)))
-        terms = self.motion.loss(speech[:count], batch.first(count), generator)
-        heard = self.motion.speech_loss(speech, batch)
-        return terms | heard | {"loss": terms["loss"] + heard["loss"]}
 
 
 def _padded(rows: Float[Tensor, "n d"], size: int) -> Float[Tensor, "size d"]:

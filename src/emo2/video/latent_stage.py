@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from emo2.config import VideoConfig
 from emo2.diffusion import Solver
+from emo2.distil import Tutor
 from emo2.errors import UserError
 from emo2.reel import Reel
 from emo2.signals import Clip, Motion, Portrait, SpeechFeatures
@@ -34,10 +35,12 @@ from emo2.video.latent_sampling import (
     sample_chapter,
     sample_clip,
 )
+from emo2.video.latent_student import become_student, student_loss
 from emo2.video.latent_training import choose, denoising_loss
 from emo2.video.network import LatentLook, VideoNetwork
 from emo2.video.placement import Placement, decoded_ahead, one_at_a_time
 from emo2.video.script import dequantise, quantise
+from emo2.video.unet import UNet
 from emo2.video.windows import Laying
 
 SIDE = 64
@@ -81,6 +84,7 @@ class LatentStage(VideoNetwork):
         self.dropping = Dropping()
         self.chapter = CHAPTER
         """Frames that are denoised at once where a family works in windows."""
+        self.tutor: Tutor[UNet] | None = None
         self._codec: list[Codec] = []  # in a list: no part of this module's weights
         self._denoisers: list[nn.Module] = [self.denoiser]
 
@@ -97,6 +101,12 @@ class LatentStage(VideoNetwork):
         """Take a codec, a place to run and the user's wishes."""
         self._codec = [codec]
         self.wishes = wishes or self.wishes
+        is_plain = self.wishes.guidance in (None, 1.0) and self.wishes.solver == "ddim"
+        if self.config.distilled and not is_plain:
+            raise UserError(
+                "these weights are distilled: guidance is inside, and they know DDIM alone; leave --guidance and "
+                "--solver out"
+            )
         windows = self.wishes.laying.of(self.way.windows, self.config.family)
         self.way = replace(self.way, windows=windows)
         if placement is not None:
@@ -195,7 +205,7 @@ class LatentStage(VideoNetwork):
         )  # fmt: skip
         descent = Descent(
             way=self.way,
-            steps=steps or self.config.steps,
+            steps=self.config.steps_for(steps or None),
             solver=self.wishes.solver,
             seed=seed,
         )
@@ -341,7 +351,13 @@ class LatentStage(VideoNetwork):
 
     def loss(self, batch: FilmExamples, generator: torch.Generator) -> dict[str, Tensor]:
         """The clip objective (EMO §3.3): what is predicted of noisy latents, against the process's target."""
+        if self.tutor is not None:
+            return {"loss": student_loss(self, self.tutor, batch, generator)}
         return {"loss": denoising_loss(self, batch, generator)}
+
+    def distil(self, steps: int) -> None:
+        """From now on `loss` teaches the denoiser to do in `steps` evaluations what it does now, guidance inside."""
+        become_student(self, steps)
 
     def train_only(self, *parts: str) -> LatentStage:
         """Let `loss` train these of `TRAINED`; the rest stays as it is."""

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emo2.nn import speed_code
-from emo2.video.conditions import FrameConditions, Reference
+from emo2.video.conditions import Features, FrameConditions, Reference
 from emo2.video.film_conditions import speech_rows
 from emo2.video.film_examples import FilmExamples, drop_parts
 
@@ -55,41 +55,49 @@ def denoising_loss(
 ) -> Float[Tensor, ""]:
     """Mean squared error of the prediction against the process's target (EMO §3.1: the noise)."""
     count, before = len(batch.frames), batch.before
-    latents = _latents(stage, batch)
+    latents = latents_of(stage, batch)
     clean = latents[:, 1 + before :]
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     time = stage.way.process.draw_times(count, generator).to(clean.device)
     noisy = stage.way.process.add_noise(clean, noise, time)
     features = stage.see(latents[:, : 1 + before])
-    motion = None
-    if before:
-        begins = drop_parts(count, stage.dropping.motion, generator).to(clean.device)
-        motion = tuple(f[:, 1:] * ~begins.view(-1, 1, 1, 1) for f in features)
+    motion = motion_features(stage, features, before, generator)
     alone = bool(torch.rand((), generator=generator) < stage.dropping.reference)
     reference = None if alone else Reference(sites=tuple(f[:, 0] for f in features))
-    frames = _conditions(stage, batch, generator)
+    frames = frame_conditions(stage, batch, generator, unheard=stage.dropping.audio)
     predicted, _ = stage.denoiser(noisy, time, frames=frames, reference=reference, motion=motion)
     target = stage.way.process.target_of(clean, noise, time)
     return F.mse_loss(predicted.float(), target)
 
 
 @torch.no_grad()
-def _latents(stage: LatentStage, batch: FilmExamples) -> Float[Tensor, "b n c h w"]:
+def latents_of(stage: LatentStage, batch: FilmExamples) -> Float[Tensor, "b n c h w"]:
     """Of the reference, then of motion frames and clip."""
     images = torch.cat([batch.reference[:, None], batch.frames], dim=1)
     return stage.codec.encode(images).float().clone()  # the codec's own are closed to autograd
 
 
-def _conditions(
-    stage: LatentStage, batch: FilmExamples, generator: torch.Generator
+def motion_features(
+    stage: LatentStage, features: Features, before: int, generator: torch.Generator
+) -> Features | None:
+    """Features of the motion frames; zeros where an example is a film's first clip."""
+    if not before:
+        return None
+    count = len(features[0])
+    begins = drop_parts(count, stage.dropping.motion, generator).to(features[0].device)
+    return tuple(f[:, 1:] * ~begins.view(-1, 1, 1, 1) for f in features)
+
+
+def frame_conditions(
+    stage: LatentStage, batch: FilmExamples, generator: torch.Generator, *, unheard: float
 ) -> FrameConditions:
-    """Of the clip's frames; neighbours among the motion frames are heard and felt too."""
+    """Of the clip's frames; neighbours among the motion frames are heard and felt too, a share of examples hears nothing."""
     config = stage.config.denoiser
     clip = slice(batch.before, None)
     audio = None
     if batch.audio is not None and config.audio_width:
         count, frames = batch.audio.shape[:2]
-        heard = ~drop_parts(count, stage.dropping.audio, generator).to(batch.audio.device)
+        heard = ~drop_parts(count, unheard, generator).to(batch.audio.device)
         rows = torch.stack(
             [speech_rows(v, stage.config, range(frames), stage.way.fps) for v in batch.audio]
         )

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from emo2.config import VideoConfig
 from emo2.diffusion import NoiseProcess, final, sample
+from emo2.distil import Tutor
 from emo2.nn import quick, speed_code, zeroed
 from emo2.reel import Reel
 from emo2.signals import Appearance, Clip, Motion, Portrait, SpeechFeatures
 from emo2.video.arm_networks import ArmBatch, ArmNetworks
 from emo2.video.codec import RelativeCodec
 from emo2.video.conditions import Features, FrameConditions, audio_tokens, maps_side
+from emo2.video.denoiser_loss import become_student, denoiser_loss
 from emo2.video.detail_layers import CarriedWindow, carried, look_at_windows
 from emo2.video.detail_loss import detail_losses
 from emo2.video.details import Details
@@ -29,7 +30,6 @@ from emo2.video.examples import (
     FACE_VIEW,
     Examples,
     at_rest,
-    cell_weight,
     draw_known,
     head_speed,
     known_of,
@@ -39,7 +39,7 @@ from emo2.video.lips_together import lips_together
 from emo2.video.look import Look, Seen, ViewLook
 from emo2.video.own_actions import OwnActions, against, own_loss, reading_loss
 from emo2.video.painter import Painter, half_true, losses_on_squares, prepare
-from emo2.video.prior import Expectation, FacePlaces, MotionBasis, standardise, start_basis
+from emo2.video.prior import Expectation, FacePlaces, MotionBasis, start_basis
 from emo2.video.prior_loss import prior_losses
 from emo2.video.script import DrawMaps, Script, dequantise
 from emo2.video.unet import UNet
@@ -49,15 +49,10 @@ PARTS = ("own", "basis", "painter", "details", "denoiser")
 """What is trained together."""
 ALONE = (*PARTS, "arms", "cutter")
 """What can be trained alone."""
-PURE_NOISE = 0.5
-"""Share of the denoiser's training examples at the last time, where it has to say the mean of the residual: what one
-evaluation gives, and what every further one begins with."""
 WITHHELD = 0.5
 """Share of the denoiser's training examples in which a random part of the conditions is withheld."""
 EYES = 0.3
 """Share of the steps in which the details of eyes are trained too: they have half of the cost, and least to learn."""
-FIRST_CLIP = 0.2
-"""Share of the denoiser's training examples without motion frames: a film's first clip."""
 
 
 class VideoStage(nn.Module):
@@ -80,6 +75,7 @@ class VideoStage(nn.Module):
         # Untrained, the denoiser says that the residual is 0: its film is the expectation, at any number of steps.
         zeroed(self.denoiser.head)
         self.parts: tuple[str, ...] = PARTS
+        self.tutor: Tutor[UNet] | None = None
 
     def train_only(self, *parts: str) -> VideoStage:
         """Let `loss` train these of `ALONE`; the rest stays as it is."""
@@ -100,6 +96,10 @@ class VideoStage(nn.Module):
             for module in owners[part]:
                 module.requires_grad_(True)
         return self
+
+    def distil(self, steps: int) -> None:
+        """From now on `loss` teaches the denoiser to do in `steps` evaluations what it does now."""
+        become_student(self, steps)
 
     def see(
         self,
@@ -197,8 +197,8 @@ class VideoStage(nn.Module):
         if "basis" in self.parts:
             terms |= prior_losses(self.basis, seen.output, expected, latents, batch)
         if self._denoises(batch):
-            terms["denoiser"] = self._denoiser_loss(
-                batch, seen, expected, latents, known, generator
+            terms["denoiser"] = denoiser_loss(
+                self, batch, seen, expected, latents, known, generator
             )
         return terms
 
@@ -212,37 +212,6 @@ class VideoStage(nn.Module):
         hints = self.hints(batch.conditions, batch.view, batch.known_groups()).flatten(0, 1)
         return losses_on_squares(self.painter, batch, field, hints, generator)
 
-    def _denoiser_loss(
-        self,
-        batch: Examples,
-        seen: Seen,
-        expected: Expectation,
-        latents: Tensor,
-        known: Bool[Tensor, "b 3"],
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Mean squared error of the clean standardised residual, mouth and eyes weighted."""
-        before = self.config.motion_frames
-        residual = standardise(latents, expected)[:, before:].detach()
-        count = len(batch.view)
-        noise = torch.randn(residual.shape, generator=generator).to(residual)
-        time = self.process.draw_times(count, generator)
-        last = torch.rand(count, generator=generator) < PURE_NOISE
-        time = torch.where(last, self.process.steps - 1, time).to(residual.device)
-        noisy = self.process.add_noise(residual, noise, time)
-        begins = (torch.rand(count, generator=generator) < FIRST_CLIP).to(residual.device)
-        motion = self.see(batch.frames[:, :before], batch.view, batch.marks).features
-        motion = tuple(f * ~begins.view(-1, 1, 1, 1) for f in motion)
-        given = self.frame_conditions(batch.conditions, batch.view, known, audio=batch.audio)
-        maps, sure = (z if z is None else z[:, before:] for z in (batch.maps, batch.confidence))
-        frames = given.part(slice(before, None), FrameConditions(maps=maps, confidence=sure))
-        reference = [f[:, 0].detach() for f in seen.features]
-        mean = expected.mean[:, before:].detach()
-        predicted = self.denoise_with(noisy, time, mean, frames, reference, motion)
-        weight = cell_weight(batch.importance[:, before:], self.config.codec.pack)
-        error = rearrange((predicted - residual).square(), "b f c s t -> (b f) c s t")
-        return (error * weight).mean() / weight.mean()
-
     def denoise_with(
         self,
         noisy: Float[Tensor, "b f c s s"],
@@ -251,10 +220,12 @@ class VideoStage(nn.Module):
         frames: FrameConditions,
         reference: Sequence[Tensor],
         motion: Features,
+        network: UNet | None = None,
     ) -> Float[Tensor, "b f c s s"]:
-        """The clean residual that the denoiser sees in a noisy one, beside the expectation."""
+        """The clean residual that the denoiser (or another) sees in a noisy one, beside the expectation."""
         inputs = torch.cat([self.process.linear_guess(noisy, time), mean], dim=2)
-        return self.denoiser(inputs, time, frames=frames, reference=reference, motion=motion)[0]
+        network = self.denoiser if network is None else network
+        return network(inputs, time, frames=frames, reference=reference, motion=motion)[0]
 
     def hints(
         self,
@@ -307,7 +278,7 @@ class VideoStage(nn.Module):
         length = self.config.clip_frames
         if start % length:
             raise ValueError(f"a clip has {length} frames; frame {start} begins none")
-        steps = self.config.steps if steps is None else steps
+        steps = self.config.steps_for(steps)
         arms = portrait if look.arms_move else None
         script = Script.of(features, motion, maps, arms, seed=seed, steps=steps)
         for first in range(0, len(script.motion), length):
