@@ -27,6 +27,8 @@ _SOFTNESS = 6.0
 _MOST_M = 0.016
 """Largest offset."""
 _PLACES = 700
+_WRIST_M = 0.01
+"""Length of the skin about the wrist, to either side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,10 @@ class Flesh:
         pixels = metres * picture_signs(self.fit.side).numpy() * self.scale
         pixels[:, :2] += self.fit.wrist.numpy()
         return pixels.astype(np.float32)
+
+    def wrist(self) -> Float32[np.ndarray, "n 2"]:
+        """Where the hand ends and its forearm begins: places of the skin about the wrist, pixels."""
+        return self.posed()[np.abs(self.shaped[:, 0]) < _WRIST_M, :2]
 
 
 def _bones(

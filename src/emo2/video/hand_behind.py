@@ -19,6 +19,10 @@ _LIGHT = 90
 """Difference of light (Lab) from the hand's usual colour up to which a place of its hue is skin, whatever falls on it."""
 _FOREARM, _FEWEST = 0.6, 30
 """Share from which a pixel is surely forearm, and how many tell its colours."""
+_WIDEST = 1.6
+"""Half widths of an arm beside its bone within which a forearm's outline is read."""
+_RIM, _ABOUT = 0.015, 0.06
+"""Shoulder widths beside a hand where its shadow and edge are painted over too, where its forearm's outline is read."""
 _SLEEVE_REACH = 0.35
 """Shoulder widths about the wrist within which a sleeve is continued behind the hand."""
 _CUFF_REACH = 0.2
@@ -30,16 +34,23 @@ def without_hand(
     taken: Float32[np.ndarray, "h w"],
     limb: Limb,
     forearm: Float32[np.ndarray, "h w"] | None = None,
+    wrist: Float32[np.ndarray, "n 2"] | None = None,
 ) -> Float32[np.ndarray, "h w 4"]:
-    """The arm's plane with its hand gone, and the forearm behind it completed; `forearm`: share of it, where that is known."""
+    """The arm's plane with its hand gone, and the forearm behind it completed; `forearm`: share of it, where that is known;
+    `wrist`: points of the hand's end, pixels of the photo."""
     colour = _without_crumbs(plane.colour * (1 - taken)[..., None])
     shown = None if forearm is None else _shown(colour[..., 3], taken) & (forearm > _FOREARM)
     if shown is None or shown.sum() < _FEWEST:
-        return sleeve_behind(_forearm_behind(colour, plane, taken, limb), plane, taken, limb)
-    whole = _forearm_behind(colour, plane, taken, limb, shown)
+        whole = _forearm_behind(colour, plane, taken, limb, wrist=wrist)
+        return sleeve_behind(whole, plane, taken, limb)
+    whole = _forearm_behind(colour, plane, taken, limb, shown, wrist)
+    return whole if _bare(plane, taken, shown) else sleeve_behind(whole, plane, taken, limb)
+
+
+def _bare(plane: Plane, taken: Float32[np.ndarray, "h w"], forearm: Bool[np.ndarray, "h w"]) -> bool:
+    """Whether a forearm has the colour of its hand."""
     hand = _surely_hand(plane, taken)
-    bare = hand.any() and _like_hand(plane, hand)[shown].mean() > 0.5
-    return whole if bare else sleeve_behind(whole, plane, taken, limb)
+    return bool(hand.any() and _like_hand(plane, hand)[forearm].mean() > 0.5)
 
 
 def _shown(
@@ -71,8 +82,9 @@ def _forearm_behind(
     taken: Float32[np.ndarray, "h w"],
     limb: Limb,
     forearm: Bool[np.ndarray, "h w"] | None = None,
+    wrist: Float32[np.ndarray, "n 2"] | None = None,
 ) -> Float32[np.ndarray, "h w 4"]:
-    """The plane without its hand, its forearm completed as a tube; `forearm`: where it is surely seen."""
+    """The plane without its hand, its forearm completed as far as the `wrist`, or as a tube; `forearm`: where it is surely seen."""
     alpha = colour[..., 3]
     if _behind_fingers(limb):
         return colour
@@ -80,8 +92,7 @@ def _forearm_behind(
     away, place = segment_distance(grid, limb.elbow, limb.wrist)
     half = _half_width(alpha, away, place, limb)
     tube = 1 - ease(away, 0.85 * half, 1.05 * half)
-    behind = tube * ease(taken, 0.0, 0.6)
-    if not (behind > 0.02).any() or not (alpha > 0.95).any():
+    if not (tube * taken > 0.02).any() or not (alpha > 0.95).any():
         return colour
     near = (
         forearm
@@ -90,7 +101,44 @@ def _forearm_behind(
     )
     if not near.any():
         return colour
-    return _continued(colour, colour[..., :3] / np.maximum(alpha, 1e-3)[..., None], near, behind)
+    shades = colour[..., :3] / np.maximum(alpha, 1e-3)[..., None]
+    if wrist is None:
+        return _continued(colour, shades, near, tube * ease(taken, 0.0, 0.6))
+    end = _hull(wrist - np.array(plane.box[:2], np.float32), taken.shape)
+    beside = _grown(taken, _ABOUT * limb.unit) > 0
+    tube = _to_wrist(near & beside & (away < _WIDEST * limb.radius) & (place < 1), end, limb)
+    if _bare(plane, taken, near):  # into the hand's own colour
+        joint = end & _surely_hand(plane, taken) & (place > 1)
+        shades, near = np.where(joint[..., None], plane.colour[..., :3], shades), near | joint
+    hidden = tube * _grown(taken, _RIM * limb.unit)
+    known = near & ((hidden < 0.02) | (taken > 0.9))
+    return _continued(colour * (1 - hidden)[..., None], shades, known, tube)
+
+
+def _grown(taken: Float32[np.ndarray, "h w"], reach: float) -> Float32[np.ndarray, "h w"]:
+    """Surely what is taken, and so many pixels beside it."""
+    side = 2 * max(1, round(reach)) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return ease(cv2.dilate(taken, kernel), 0.0, 0.6)
+
+
+def _to_wrist(
+    forearm: Bool[np.ndarray, "h w"], end: Bool[np.ndarray, "h w"], limb: Limb
+) -> Float32[np.ndarray, "h w"]:
+    """The forearm that is seen, and all between it and its hand's end."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(forearm.astype(np.uint8))
+    if count > 1:
+        forearm = labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    ys, xs = np.nonzero(forearm | end)
+    whole = _hull(np.stack([xs, ys], -1).astype(np.float32), forearm.shape)
+    return cv2.GaussianBlur(whole.astype(np.float32), (0, 0), max(0.7, 0.003 * limb.unit))
+
+
+def _hull(points: Float32[np.ndarray, "n 2"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """All that lies between points of the box."""
+    filled = np.zeros(shape, np.uint8)
+    cv2.fillConvexPoly(filled, cv2.convexHull(points.round().astype(np.int32)), 1)
+    return filled > 0
 
 
 def _behind_fingers(limb: Limb) -> bool:

@@ -222,7 +222,7 @@ def give_hand(
     x0, y0, x1, y1 = plane.box
     layer, taken = hand_layer(flesh, cutout, hand[y0:y1, x0:x1])
     shown = None if forearm is None else forearm[y0:y1, x0:x1]
-    rest = replace(plane, colour=without_hand(plane, taken, arm.limb, shown))
+    rest = replace(plane, colour=without_hand(plane, taken, arm.limb, shown, flesh.wrist()))
     return replace(arm, planes=(*arm.planes[:-1], rest), hand=layer)
 
 

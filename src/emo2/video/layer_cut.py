@@ -15,7 +15,15 @@ from jaxtyping import Bool, Float32
 
 from emo2.video import layer_paint
 from emo2.video.arm_surface import ArmPart
-from emo2.video.layer_masks import Limb, divide, folds, foreshortened, pixel_grid, segment_distance
+from emo2.video.layer_masks import (
+    Limb,
+    divide,
+    folds,
+    foreshortened,
+    like_skin,
+    pixel_grid,
+    segment_distance,
+)
 from emo2.video.layer_motion import Field
 
 if TYPE_CHECKING:
@@ -35,6 +43,18 @@ _WRIST = 0.06
 """About a wrist whose hand has a layer of its own, in shoulder widths: what follows it as one piece."""
 _SAME_PLACE = 0.1
 """Shoulder widths between elbow and wrist under which the elbow is no place of its own."""
+_FLESH = 0.05
+"""Shoulder widths about a hand's points within which its flesh ends: half a finger (.03) and what points are off."""
+_RIM = 0.015
+"""Shoulder widths about a hand's mask that go with it."""
+_UPPER_WIDE = 1.3
+"""Half widths of an arm from its upper bone up to which it may be upper arm."""
+_WIDENS = 1.0
+"""Half widths of an arm by which a forearm at its elbow is wider to either side than at its wrist, at most."""
+_SOFT = 0.03
+"""Of colours of a hidden upper arm, shoulder widths."""
+_LIGHT = 90
+"""By how much a forearm may be lighter or darker than its hand (Lab)."""
 _EDGE = 3
 """Pixels on either side of a mask's edge that may be mixed, at a shoulder width of 300 pixels."""
 
@@ -48,6 +68,16 @@ class Plane:
     box: Box
     field: Field
     part: ArmPart = "arm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandCut:
+    """A hand that moves by itself, as the planes of its arm need it."""
+
+    mask: Float32[np.ndarray, "h w"]
+    """Over the box."""
+    wrist: Float32[np.ndarray, "n 2"]
+    """Where its skin ends, pixels of the photo."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +129,8 @@ class Bones:
     upper: Float32[np.ndarray, "h w"]
     along_upper: Float32[np.ndarray, "h w"]
     """0 at the shoulder, 1 at the elbow."""
+    origin: tuple[int, int]
+    """x, y of the box in the photo."""
 
 
 def measure(shape: tuple[int, int], limb: Limb, origin: tuple[int, int]) -> Bones:
@@ -115,7 +147,7 @@ def measure(shape: tuple[int, int], limb: Limb, origin: tuple[int, int]) -> Bone
             upper, along_upper = reach, along_reach
     return Bones(
         hand=cv2.distanceTransform(1 - hull, cv2.DIST_L2, 5),
-        fore=fore, along_fore=along_fore, upper=upper, along_upper=along_upper,
+        fore=fore, along_fore=along_fore, upper=upper, along_upper=along_upper, origin=origin,
     )  # fmt: skip
 
 
@@ -170,6 +202,34 @@ def fore_part(
     return arm & ~_hanging_together(rest, back & (bones.hand > 0.1 * unit))
 
 
+def _beside_forearm(
+    image: Float32[np.ndarray, "h w 3"],
+    front: Bool[np.ndarray, "h w"],
+    hand: HandCut,
+    limb: Limb,
+    bones: Bones,
+) -> Bool[np.ndarray, "h w"]:
+    """What is called forearm beside a hand but is its upper arm or sleeve behind it: a bare forearm ends at the wrist, as wide
+    as that, and widens towards its elbow."""
+    rim = np.ones((2 * max(2, round(_RIM * limb.unit)) + 1,) * 2, np.uint8)
+    beside = cv2.dilate((hand.mask > 0.5).astype(np.uint8), rim) == 0
+    grid = pixel_grid((front.shape[0], front.shape[1])) + np.array(bones.origin, np.float32)
+    bone = (limb.wrist - limb.elbow) / max(float(np.linalg.norm(limb.wrist - limb.elbow)), 1e-6)
+    across = np.array([-bone[1], bone[0]], np.float32)
+    offset, ends = (grid - limb.wrist) @ across, (hand.wrist - limb.wrist) @ across
+    low, high = float(ends.min()), float(ends.max())
+    room = 0.1 * (high - low) + _WIDENS * limb.radius * (1 - bones.along_fore)
+    outside = (offset < low - room) | (offset > high + room) | (bones.along_fore > 1)
+    shown = front & beside & ~outside & (bones.along_fore > 0.3)
+    pixels = (image * 255).clip(0, 255).astype(np.uint8)
+    palm = cv2.erode((hand.mask > 0.5).astype(np.uint8), rim) > 0
+    skin = like_skin(pixels, palm, _LIGHT) if palm.any() else np.zeros_like(front)
+    if not shown.any() or skin[shown].mean() < 0.5:
+        return np.zeros_like(front)
+    cloth = ~skin & (bones.along_fore > 0.5)
+    return beside & (outside | cloth) & (bones.upper < _UPPER_WIDE * limb.radius)
+
+
 def _elbow_fade(limb: Limb) -> float:
     """Share of the forearm over which it takes over from the upper arm's plane."""
     length = float(np.linalg.norm(limb.wrist - limb.elbow))
@@ -215,23 +275,25 @@ def cut(
     limb: Limb,
     origin: tuple[int, int],
     *,
-    meshed: bool = False,
+    hand: HandCut | None = None,
     fore: Bool[np.ndarray, "h w"] | None = None,
 ) -> tuple[Arm, Float32[np.ndarray, "h w"]]:
     """The arm's planes and the alpha of all that moves; an arm without planes shows nothing.
 
-    `meshed`: the hand moves by itself, so its plane need only follow the wrist; `fore`: what of the arm is forearm and hand,
-    if that is known.
+    `hand`: where the hand moves by itself, so that its plane need only follow the wrist; `fore`: what of the arm is forearm
+    and hand, if that is known.
     """
     alpha, colour = matte(image, mask, limb.unit)
     bones = _from_top(measure(mask.shape, limb, origin), mask > 0.5)
     if folds(limb):
         arm = mask > 0.5
         front = fore_part(image, arm, limb, bones) if fore is None else arm & fore
+        if hand is not None:
+            front &= ~_beside_forearm(image, front, hand, limb, bones)
         planes, moved = _cut_folded((colour, alpha), (arm, front), image, limb, bones, origin)
         stretch = 0.6 * float(np.linalg.norm(limb.wrist - limb.elbow))
     else:
-        if meshed:  # a thumb before a sleeve does not pull it
+        if hand is not None:  # a thumb before a sleeve does not pull it
             grid = pixel_grid(mask.shape) + np.array(origin, np.float32)
             away = np.linalg.norm(grid - limb.wrist, axis=-1) - _WRIST * limb.unit
             bones = replace(bones, hand=np.maximum(away, 0).astype(np.float32))
@@ -262,13 +324,17 @@ def _cut_folded(
     (colour, alpha), (arm, front) = cutout, parts
     unit, fade = limb.unit, _elbow_fade(limb)
     front_alpha, front_colour = matte(image, front.astype(np.float32), unit)
-    begins = np.clip(np.maximum(bones.along_fore / fade, 1 - bones.hand / (0.1 * unit)), 0, 1)
+    near_hand = 1 - (bones.hand / unit - _FLESH) / 0.1
+    begins = np.clip(np.maximum(bones.along_fore / fade, near_hand), 0, 1)
     inside = front_alpha * begins
     rim = np.ones((2 * max(2, round(unit / 100)) + 1,) * 2, np.uint8)
     seen = arm & (cv2.dilate((front & (begins > 0.02)).astype(np.uint8), rim) == 0)
+    no_hand = arm & (bones.hand > _FLESH * unit) & (bones.upper < _UPPER_WIDE * limb.radius)
     hidden = layer_paint.along_bone(
-        colour, seen & (alpha > 0.95), limb.elbow - limb.shoulder, limb.radius
+        colour, (seen | no_hand) & (alpha > 0.95), limb.elbow - limb.shoulder, limb.radius
     )
+    smooth = cv2.GaussianBlur(hidden, (0, 0), _SOFT * unit)
+    hidden = np.where(seen[..., None], hidden, smooth).astype(np.float32)
     elbow = (1 - ease(bones.along_fore, 0.8 * fade, 2.5 * fade)) * ease(
         bones.hand, 0.04 * unit, 0.1 * unit
     )
@@ -276,11 +342,9 @@ def _cut_folded(
     clear = np.maximum(cv2.blur(seen.astype(np.float32), (7, 7)), elbow)[..., None]
     behind_colour = clear * colour + (1 - clear) * hidden
     width = np.quantile(bones.upper[seen], 0.9) if seen.any() else limb.radius
-    behind = arm & (
-        ~front
-        | (begins < 0.98)
-        | ((bones.upper < min(width, 1.3 * limb.radius)) & (bones.along_upper < 1.05))
-    )
+    width = min(width, _UPPER_WIDE * limb.radius)
+    under = (bones.upper < width) & (bones.along_upper < 1.05) & _hull(no_hand)
+    behind = arm & (~front | (begins < 0.98) | under)
     shape = _blur_inside(behind.astype(np.float32), arm, max(1.0, unit / 300))
     shape = alpha * _extend(shape, arm)
     still = np.zeros_like(alpha)
@@ -295,6 +359,15 @@ def _cut_folded(
         ),
     ]  # fmt: skip
     return planes, np.maximum(inside, shape * ease(bones.along_upper, *_GAP_MELT))
+
+
+def _hull(places: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """All that lies between them."""
+    filled = np.zeros(places.shape, np.uint8)
+    ys, xs = np.nonzero(places)
+    if len(xs) > 2:
+        cv2.fillConvexPoly(filled, cv2.convexHull(np.stack([xs, ys], -1).astype(np.int32)), 1)
+    return filled > 0
 
 
 def _blur_inside(

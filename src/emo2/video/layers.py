@@ -25,7 +25,7 @@ from emo2.video.arm_surface import ArmSurface, elbow_shift
 from emo2.video.hand_layer import give_hand, hand_pose
 from emo2.video.hand_sight import LEAST_SURE
 from emo2.video.hands_meeting import Meeting, clasped
-from emo2.video.layer_cut import Arm, Box, cut
+from emo2.video.layer_cut import Arm, Box, HandCut, cut
 from emo2.video.layer_draw import fetched_by, lay_over, lay_plane, part_of, ride_of, shrug
 from emo2.video.layer_masks import limb_box
 from emo2.video.layer_motion import follow
@@ -200,11 +200,13 @@ def _build(portrait: Portrait, cutter: ArmCutter | None, *, meshes: bool) -> Lay
     for limb, mask in zip(limbs, masks, strict=True):
         known = shares.get(limb.side)
         fore = None if known is None else part_of(fore_of(known), box)
-        arm, alpha = cut(
-            local, part_of(mask, box), limb, origin, meshed=limb.side in fits, fore=fore
-        )
-        if limb.side in fits and arm.planes:
-            arm = give_hand(arm, *fits[limb.side].flesh(), None if known is None else known[3])
+        flesh, hand = fits[limb.side].flesh() if limb.side in fits else (None, None)
+        shown = None
+        if flesh is not None and hand is not None:
+            shown = HandCut(mask=part_of(hand, box), wrist=flesh.wrist())
+        arm, alpha = cut(local, part_of(mask, box), limb, origin, hand=shown, fore=fore)
+        if flesh is not None and hand is not None and arm.planes:
+            arm = give_hand(arm, flesh, hand, None if known is None else known[3])
         arms.append(arm)
         moved = np.maximum(moved, alpha)
     any_arm = np.maximum.reduce(masks)
