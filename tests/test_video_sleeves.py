@@ -15,7 +15,7 @@ from emo2.video.hand_behind import sleeve_behind, without_hand
 from emo2.video.layer_cut import Plane
 from emo2.video.layer_masks import Limb, find_limb
 from emo2.video.layer_motion import POSE, Field
-from emo2.video.layer_person import arm_of, person_mask
+from emo2.video.layer_person import arm_of, person_mask, without_islands
 from emo2.video.layers import Layers
 
 SKIN, SHIRT, SLEEVE, WALL = (224, 172, 140), (70, 80, 170), (150, 30, 50), (150, 170, 150)
@@ -297,3 +297,13 @@ def test_what_is_known_to_be_forearm_tells_the_colours_behind_a_hand(portrait: P
     behind = without_hand(plane, taken, limb, known)[62, 50]
     assert behind[3] > 0.9
     assert np.abs(behind[:3] - arm[:3]).max() < 0.08
+
+
+def test_what_only_an_arm_joins_to_the_trunk_is_no_trunk_behind_it() -> None:
+    person, arms = np.zeros((60, 90), bool), np.zeros((60, 90), bool)
+    person[10:60, 5:40] = True
+    arms[10:60, 40:60] = person[10:60, 40:60] = True
+    person[20:50, 60:88] = True  # a screen of the sleeve's colour
+    trunk = without_islands(person, arms)
+    assert trunk[30, 20]
+    assert not trunk[:, 40:].any()

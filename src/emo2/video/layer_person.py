@@ -113,6 +113,18 @@ def person_mask(
     return soft > 0.5
 
 
+def without_islands(
+    person: Bool[np.ndarray, "h w"], arms: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+    """The person without its arms: what hung together with the trunk by these alone (a dark screen behind a dark sleeve) is no
+    person."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (person & ~arms).astype(np.uint8), connectivity=4
+    )
+    stats[0, cv2.CC_STAT_AREA] = 0
+    return labels == int(stats[:, cv2.CC_STAT_AREA].argmax())
+
+
 def _by_colour(
     image: UInt8[np.ndarray, "h w 3"],
     trimap: UInt8[np.ndarray, "h w"],

@@ -29,7 +29,7 @@ from emo2.video.layer_cut import Arm, Box, HandCut, cut
 from emo2.video.layer_draw import fetched_by, lay_over, lay_plane, part_of, ride_of, shrug
 from emo2.video.layer_masks import limb_box
 from emo2.video.layer_motion import follow
-from emo2.video.layer_person import arm_of, person_mask
+from emo2.video.layer_person import arm_of, person_mask, without_islands
 
 _GAP_MARGIN = 6
 """Pixels by which the painted gap is wider than the arms, at a shoulder width of 300 pixels."""
@@ -209,10 +209,9 @@ def _build(portrait: Portrait, cutter: ArmCutter | None, *, meshes: bool) -> Lay
             arm = give_hand(arm, flesh, hand, None if known is None else known[3])
         arms.append(arm)
         moved = np.maximum(moved, alpha)
-    any_arm = np.maximum.reduce(masks)
-    behind = behind_arms(
-        local, moved, part_of(person, box), part_of(any_arm, box) > 0.3, limbs[0].unit
-    )
+    any_arm = np.maximum.reduce(masks) > 0.3
+    trunk = part_of(without_islands(person, any_arm), box)
+    behind = behind_arms(local, moved, trunk, part_of(any_arm, box), limbs[0].unit)
     layers = Layers(
         size=size,
         arms=tuple(arms),
