@@ -12,7 +12,12 @@ from emo2.video.layer_cut import Arm, HandCut, Plane, cut
 from emo2.video.layer_masks import FINGERS, Limb, folds
 from emo2.video.layer_motion import Field
 
-SKIN, SHADE, SLEEVE, WALL = (0.88, 0.67, 0.55), (0.66, 0.46, 0.38), (0.1, 0.12, 0.3), (0.6, 0.7, 0.6)
+SKIN, SHADE, SLEEVE, WALL = (
+    (0.88, 0.67, 0.55),
+    (0.66, 0.46, 0.38),
+    (0.1, 0.12, 0.3),
+    (0.6, 0.7, 0.6),
+)
 WRIST, FLESH = 96.0, 7
 """Its height in the picture, and half of a finger's thickness."""
 

@@ -47,7 +47,9 @@ def without_hand(
     return whole if _bare(plane, taken, shown) else sleeve_behind(whole, plane, taken, limb)
 
 
-def _bare(plane: Plane, taken: Float32[np.ndarray, "h w"], forearm: Bool[np.ndarray, "h w"]) -> bool:
+def _bare(
+    plane: Plane, taken: Float32[np.ndarray, "h w"], forearm: Bool[np.ndarray, "h w"]
+) -> bool:
     """Whether a forearm has the colour of its hand."""
     hand = _surely_hand(plane, taken)
     return bool(hand.any() and _like_hand(plane, hand)[forearm].mean() > 0.5)
