@@ -23,7 +23,7 @@ LEAST = 1e-4
 """Share of surely visible head around a place from which its flow counts there."""
 UNCOVERED = (0.55, 0.9)
 """Visibility below which a place is surely one that the photo hides, and above which it surely is not."""
-RIM = 0.1
+RIM = 0.15
 """How far into the head, in face heights, its edge reaches; mouths lie deeper."""
 CHIN = 0.15
 """Over which height, in face heights, what the flow fetches of a head beside it begins to be taken for left behind."""
@@ -110,7 +110,8 @@ class HeadEdge:
         carried = self._carry(given, fetched * shown)
         places = self.rest + carried
         head = moved(self.person, places)
-        own = np.minimum(head / SOFT, 1.0) * moved(self.rim, places) * self.above[self.box]
+        own = np.minimum(head / SOFT, 1.0) * moved(self.rim, places)
+        own = np.maximum(own, head * (1.0 - fetched)) * self.above[self.box]  # no wall in the head
         # The head's pixels beside the moved head are smeared out, or left behind where it was.
         ghost = np.minimum(fetched / SOFT, 1.0) * self.above[self.box]
         bare = np.maximum(1.0 - shown, ghost) * (1.0 - head)

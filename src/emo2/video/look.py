@@ -22,6 +22,7 @@ from emo2.video.opening import as_asked
 from emo2.video.own_actions import against, keep_expression
 from emo2.video.painter import Painted
 from emo2.video.script import Script, quantise
+from emo2.video.tone import Tone
 from emo2.video.views import Composer, View
 
 
@@ -94,6 +95,8 @@ class Look:
     """What stands behind the head, where anything of it is seen."""
     entering: Entering | None = None
     """Hands that the photo does not show, where they may come into it."""
+    tone: Tone | None = None
+    """The colours of a photo that has none of its own."""
 
     @staticmethod
     def of(
@@ -107,6 +110,7 @@ class Look:
             folded=folded,
             backdrop=Backdrop.build(portrait),
             entering=Entering.build(portrait),
+            tone=Tone.build(portrait),
         )
 
     def compose(
@@ -171,6 +175,11 @@ class Look:
             self.layers.lay(frame, flow, arms.layers)
         if self.entering is not None and arms.entering is not None:
             self.entering.lay(frame, flow, *arms.entering)
+
+    def keep_tone(self, frame: Float32[np.ndarray, "h w 3"]) -> None:
+        """Take colours out of a frame, in place, that a photo without colours has not."""
+        if self.tone is not None:
+            self.tone.keep(frame)
 
     def last_frames(
         self, frames: Float[Tensor, "f 3 h w"], count: int, side: int

@@ -311,6 +311,7 @@ class VideoStage(nn.Module):
             visible = [field.visibility[0, number] for field in fields]
             frame, flow = look.compose(flows, painted, windows, number, visible, arms)
             look.lay_arms(frame, flow, arms)
+            look.keep_tone(frame)
             frames.append(frame)
         return as_frames(frames)
 
