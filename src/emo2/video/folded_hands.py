@@ -30,13 +30,17 @@ _ASIDE, _UPRIGHT = 0.014, 0.03
 _MAX_TURN = float(np.radians(4))
 _ROOM = 1.2
 """Share of what lies between the hands and the picture's lower edge by which they may rise: what is there is drawn out."""
-_CLOTH, _BEHIND = 0.2, 0.07
-"""Shoulder widths over which cloth, and what is behind the person, goes along."""
-_THICK = 0.035
+_CLOTH = 0.2
+"""Shoulder widths over which cloth goes along ..."""
+_BEHIND = (0.02, 0.05)
+"""... and what is behind the person: beside what stays, and how much more beside what moves in full (less would fold)."""
+_BESIDE = 0.15
+"""Shoulder widths that count as beside."""
+_THICK = 0.03
 """Shoulder widths by which what is stiff is wider than hands and forearms."""
 _SLIVER = 0.09
 """Shoulder widths across under which a piece of hand is a misread finger."""
-_CELLS = 44
+_CELLS = 64
 """Cells of the field along a shoulder width."""
 _REACH = 1.0
 """Shoulder widths around hands and forearms that the field covers."""
@@ -146,8 +150,13 @@ class FoldedHands:
     def carry(
         self, flow: Float32[np.ndarray, "h w 2"], pose: Float32[np.ndarray, "2 c"]
     ) -> Float32[np.ndarray, "h w 2"]:
-        """The body's backward flow with the hands moved before the body is."""
-        x, y, turn = self.shift(pose)
+        """The body's backward flow with the hands moved before the body is, as a pose asks."""
+        return self.moved(flow, *self.shift(pose))
+
+    def moved(
+        self, flow: Float32[np.ndarray, "h w 2"], x: float, y: float, turn: float
+    ) -> Float32[np.ndarray, "h w 2"]:
+        """The same by pixels and radians."""
         aside = self.sinking * np.float32(x)
         upright = (self.rising if y < 0 else self.sinking) * np.float32(y)
         forward = np.stack([aside, upright], -1) + np.float32(turn) * self.turning
@@ -163,10 +172,10 @@ class FoldedHands:
         columns = places[0, :, 0].astype(int).clip(0, width - 1)
         back = grid.at(back, places + flow[np.ix_(rows, columns)])
         grown = cv2.resize(back, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-        moved = flow.copy()
-        part = moved[y0:y1, x0:x1]
+        result = flow.copy()
+        part = result[y0:y1, x0:x1]
         part += grown[: part.shape[0], : part.shape[1]]
-        return moved
+        return result
 
 
 def _softly(value: float, limit: float) -> float:
@@ -228,8 +237,9 @@ def _field(
         (np.s_[:, 0], x0 > 0), (np.s_[:, -1], x1 < width), (np.s_[0], y0 > 0), (np.s_[-1], y1 < height),
     ):  # fmt: skip
         fixed[edge] |= inside
-    spring = np.where(grid.shares(person) > 0.5, _CLOTH, _BEHIND) * unit / grid.cell
-    spring = (spring**-2).astype(np.float32)
+    beside = cv2.dilate(values[..., 0], _disc(_BESIDE * unit / grid.cell))
+    reach = np.where(grid.shares(person) > 0.5, _CLOTH, _BEHIND[0] + _BEHIND[1] * beside)
+    spring = np.square(grid.cell / (unit * reach)).astype(np.float32)
     free = _membrane(values * ~fixed[..., None], known | fixed, spring)
     lowest = float(np.nonzero(hands.sum(1) > _TIP * unit)[0].max(initial=0))
     up = down = _UPRIGHT * height
