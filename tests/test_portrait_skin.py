@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from emo2.portrait.skin import with_hands_by_skin
+from emo2.portrait.skin import hand_by_skin, with_hands_by_skin
 from emo2.signals import FOLDED, Portrait
 
 SKIN, SHIRT, WALL = (224, 172, 140), (60, 70, 160), (130, 160, 150)
@@ -54,6 +54,16 @@ def test_hands_are_found_where_their_skin_is(portrait: Portrait) -> None:
         middle = found.hand_points[side, :, :2].mean(0)
         assert (middle - torch.tensor(CENTRES[name])).abs().max() < 14
         assert found.hand_points[side, :, 2].min() >= 0.3
+
+
+def test_a_hand_found_by_its_skin_is_all_of_that_skin(portrait: Portrait) -> None:
+    assert hand_by_skin(portrait, 0) is None
+    found = with_hands_by_skin(portrait)
+    for side, name in enumerate(("left", "right")):
+        skin, drawn = hand_by_skin(found, side), np.zeros(portrait.size, np.uint8)
+        assert skin is not None
+        cv2.ellipse(drawn, CENTRES[name], (22, 16), 20, 0, 360, 1, -1)
+        assert (skin & (drawn > 0)).sum() > 0.9 * (skin | (drawn > 0)).sum()
 
 
 def test_the_notes_say_what_was_found(portrait: Portrait) -> None:

@@ -65,6 +65,10 @@ def test_shares_add_up_and_outside_the_window_there_is_no_arm() -> None:
     assert np.abs(shares.sum(0) - 1)[5:-5, 5:-5].max() < 0.1
     assert shares[0, 40, 20] == 1
     assert shares[0, 250, 260] < 0.9
+    window = Window.around(limb(0).points(), limb(0).unit, mirrored=False)
+    x, y = window.back(np.array((SIDE - 0.7, SIDE / 2))).astype(int)
+    if x < picture.shape[1]:  # the window's last row is not blended with what is outside
+        assert shares[0, y, x] < 0.9
 
 
 def test_a_right_arm_is_cut_like_a_left_one_in_a_mirror() -> None:

@@ -299,11 +299,14 @@ def test_what_is_known_to_be_forearm_tells_the_colours_behind_a_hand(portrait: P
     assert np.abs(behind[:3] - arm[:3]).max() < 0.08
 
 
-def test_what_only_an_arm_joins_to_the_trunk_is_no_trunk_behind_it() -> None:
+def test_what_only_an_arm_joins_to_the_trunk_is_no_trunk_behind_it(portrait: Portrait) -> None:
     person, arms = np.zeros((60, 90), bool), np.zeros((60, 90), bool)
     person[10:60, 5:40] = True
     arms[10:60, 40:60] = person[10:60, 40:60] = True
     person[20:50, 60:88] = True  # a screen of the sleeve's colour
-    trunk = without_islands(person, arms)
+    shares = np.zeros((3, 60, 90), np.float32)
+    shares[0, 10:60, 5:40], shares[1, 10:60, 36:64] = 0.9, 0.8
+    told = replace(portrait, image=torch.zeros(3, 60, 90), body_masks=torch.from_numpy(shares))
+    trunk = without_islands(person, arms, told)
     assert trunk[30, 20]
     assert not trunk[:, 40:].any()

@@ -23,6 +23,7 @@ _CHROMA = 11.0
 _CONFIDENCE = 0.5
 _AGREED = 0.55
 """Confidence where the finder sees a hand on the same skin."""
+_LAID = (float(np.float32(_CONFIDENCE)), float(np.float32(_AGREED)))
 _SKIN_WITHIN = 0.5
 """Share of skin between a hand's points under which it is none."""
 _SKIN_AROUND = 0.15
@@ -91,10 +92,18 @@ def with_hands_by_skin(portrait: Portrait, *, keep: Collection[int] = ()) -> Por
             continue
         points = _arm_points(blob, body, side) / scale
         if not portrait.hands_present[side]:
-            result = _with_hand(result, points, side, name, _CONFIDENCE)
+            result = _with_hand(result, points, side, name, _CONFIDENCE, blob.mask)
         elif _agree(blob, portrait.hand_points[side].numpy() * scale, body):
-            result = _with_hand(result, points, side, name, _AGREED)
+            result = _with_hand(result, points, side, name, _AGREED, blob.mask)
     return result
+
+
+def hand_by_skin(portrait: Portrait, side: int) -> Bool[np.ndarray, "h w"] | None:
+    """The skin on which `with_hands_by_skin` laid this hand, with what is bare of its forearm; None where it did not."""
+    laid = float(portrait.hand_points[side, 0, 2]) in _LAID
+    if not laid or portrait.limb_masks is None:
+        return None
+    return portrait.limb_masks[2 * side + 1].cpu().numpy() > 0.5
 
 
 def _small(portrait: Portrait) -> tuple[np.ndarray, float]:
@@ -121,7 +130,7 @@ def lies_on_other(portrait: Portrait, side: int) -> bool:
 def stands_free(portrait: Portrait, side: int) -> bool:
     """Whether there is skin here and none around it but towards the elbow: else it may be an elbow, or a table."""
     hand = portrait.hand_points[side].numpy()
-    if float(hand[0, 2]) in (np.float32(_CONFIDENCE), np.float32(_AGREED)):
+    if float(hand[0, 2]) in _LAID:
         return True
     small, scale = _small(portrait)
     body = _body_of(portrait, scale)
@@ -306,9 +315,14 @@ def _fan(wrist: np.ndarray, hand: Float32[np.ndarray, "n 2"]) -> np.ndarray:
 
 
 def _with_hand(
-    portrait: Portrait, points: np.ndarray, side: int, name: str, confidence: float
+    portrait: Portrait,
+    points: np.ndarray,
+    side: int,
+    name: str,
+    confidence: float,
+    skin: Bool[np.ndarray, "h w"] | None = None,
 ) -> Portrait:
-    """The portrait with one hand and its arm filled in."""
+    """The portrait with one hand and its arm filled in; `skin`: where it lies in the small picture."""
 
     def sure(rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.column_stack([rows, np.full(len(rows), confidence)])).float()
@@ -328,6 +342,12 @@ def _with_hand(
     if masks is not None:  # they belong to the points that were replaced
         masks = masks.clone()
         masks[2 * side : 2 * side + 2] = 0
+    if skin is not None:
+        masks = torch.zeros(4, *portrait.size) if masks is None else masks
+        wide = cv2.resize(
+            skin.astype(np.float32), portrait.size[::-1], interpolation=cv2.INTER_LINEAR
+        )
+        masks[2 * side + 1] = torch.from_numpy(wide)
     return replace(
         portrait, body_points=body, hand_points=hands, hands_present=present,
         limb_masks=masks, notes=tuple(notes),

@@ -247,14 +247,19 @@ def see_arm(
     with torch.no_grad():
         said = cutter(torch.from_numpy(seen)[None])[0].float()
     height, width = image.shape[:2]
-    back = [
-        cv2.warpAffine(
-            share, window.matrix(), (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT, borderValue=float(index == 0),
+
+    def back(share: np.ndarray, kind: int, border: int) -> np.ndarray:
+        flags = kind | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(
+            share, window.matrix(), (width, height), flags=flags, borderMode=border
         )
-        for index, share in enumerate(torch.softmax(said[:-1], 0).numpy())
-    ]  # fmt: skip
-    shares = np.stack(back).clip(0, 1).astype(np.float32)
+
+    known = torch.softmax(said[:-1], 0).numpy()
+    inside = back(np.ones_like(known[0]), cv2.INTER_LINEAR, cv2.BORDER_CONSTANT) > 0.99
+    wide = np.stack([back(share, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE) for share in known])
+    nothing = np.zeros(len(CLASSES), np.float32)
+    nothing[0] = 1
+    shares = np.where(inside, wide.clip(0, 1), nothing[:, None, None]).astype(np.float32)
     return ArmSight(shares=shares, elbow=_elbow(said[-1], window))
 
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
+from emo2.portrait.skin import hand_by_skin
 from emo2.signals import Portrait
 from emo2.video import layer_paint
 from emo2.video.arm_cutter import ArmShares
@@ -114,15 +115,18 @@ def person_mask(
 
 
 def without_islands(
-    person: Bool[np.ndarray, "h w"], arms: Bool[np.ndarray, "h w"]
+    person: Bool[np.ndarray, "h w"], arms: Bool[np.ndarray, "h w"], portrait: Portrait
 ) -> Bool[np.ndarray, "h w"]:
-    """The person without its arms: what hung together with the trunk by these alone (a dark screen behind a dark sleeve) is no
-    person."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        (person & ~arms).astype(np.uint8), connectivity=4
-    )
-    stats[0, cv2.CC_STAT_AREA] = 0
-    return labels == int(stats[:, cv2.CC_STAT_AREA].argmax())
+    """The person without its arms: of what these keep apart what the finder calls trunk, no slivers beside hands, no dark
+    screen behind a dark sleeve."""
+    rest = person & ~arms
+    if portrait.body_masks is None:
+        return rest
+    share = portrait.body_masks[0].cpu().numpy()
+    _, labels = cv2.connectedComponents(rest.astype(np.uint8), connectivity=4)
+    count = np.bincount(labels.ravel())
+    mean = np.bincount(labels.ravel(), share.ravel()) / np.maximum(count, 1)
+    return rest & (mean > _CERTAIN[1])[labels]
 
 
 def _by_colour(
@@ -164,7 +168,9 @@ def arm_of(
 ) -> Float32[np.ndarray, "h w"]:
     """An arm's mask made whole: what the person shows of it beside the trunk, and of the cut what is no trunk."""
     if shares is not None:
-        return _by_shares(image, limb, cut, shares).astype(np.float32)
+        arm = _by_shares(image, limb, cut, shares)
+        skin = hand_by_skin(portrait, limb.side)
+        return (arm if skin is None else arm | skin).astype(np.float32)
     if portrait.body_masks is None:
         return np.maximum(cut, overlooked(person, portrait, limb)).astype(np.float32)
     shares = portrait.body_masks.cpu().numpy().astype(np.float32)

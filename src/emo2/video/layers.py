@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from emo2.portrait.skin import with_hands_by_skin
+from emo2.portrait.skin import hand_by_skin, with_hands_by_skin
 from emo2.signals import HAND_SIDES, Portrait
 from emo2.video import layer_paint
 from emo2.video.arm_cutter import ArmCutter, ArmShares, fore_of
@@ -200,6 +200,9 @@ def _build(portrait: Portrait, cutter: ArmCutter | None, *, meshes: bool) -> Lay
     for limb, mask in zip(limbs, masks, strict=True):
         known = shares.get(limb.side)
         fore = None if known is None else part_of(fore_of(known), box)
+        skin = hand_by_skin(portrait, limb.side)
+        if fore is not None and skin is not None:
+            fore = fore | part_of(skin, box)
         flesh, hand = fits[limb.side].flesh() if limb.side in fits else (None, None)
         shown = None
         if flesh is not None and hand is not None:
@@ -210,7 +213,7 @@ def _build(portrait: Portrait, cutter: ArmCutter | None, *, meshes: bool) -> Lay
         arms.append(arm)
         moved = np.maximum(moved, alpha)
     any_arm = np.maximum.reduce(masks) > 0.3
-    trunk = part_of(without_islands(person, any_arm), box)
+    trunk = part_of(without_islands(person, any_arm, portrait), box)
     behind = behind_arms(local, moved, trunk, part_of(any_arm, box), limbs[0].unit)
     layers = Layers(
         size=size,
