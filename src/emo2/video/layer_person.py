@@ -126,7 +126,7 @@ def without_islands(
     _, labels = cv2.connectedComponents(rest.astype(np.uint8), connectivity=4)
     count = np.bincount(labels.ravel())
     mean = np.bincount(labels.ravel(), share.ravel()) / np.maximum(count, 1)
-    return rest & (mean > _CERTAIN[1])[labels]
+    return rest & (mean > _CERTAIN[1])[np.asarray(labels, np.intp)]
 
 
 def _by_colour(
