@@ -35,6 +35,8 @@ SHOULDERS = 0.45
 FILL_PIXELS, FILL_REACH = 240, 4
 """Long side of the picture while the person's place is filled, and how far a filled pixel looks: the first tenth of a
 face height inside the border is all that a film shows, and texture is not continued."""
+GRAIN = 2.0
+"""Pixels that grain and weave are finer than."""
 MOST = 0.97
 """A head that fills more of the picture has nothing behind it."""
 
@@ -160,7 +162,7 @@ def _grown(mask: Float32[np.ndarray, "h w"], radius: float) -> Float32[np.ndarra
 def _painted_out(
     photo: Float32[np.ndarray, "h w 3"], person: Bool[np.ndarray, "h w"]
 ) -> Float32[np.ndarray, "h w 3"]:
-    """The photo with the person's place continued from its border inwards, edges too (Telea 2004, OpenCV's)."""
+    """The photo with the person's place continued from its border inwards, edges too (Telea 2004, OpenCV's), and grain."""
     height, width = person.shape
     scale = min(1.0, FILL_PIXELS / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -171,4 +173,31 @@ def _painted_out(
     pixels = (wall * 127.5).clip(0, 255).astype(np.uint8)
     filled = cv2.inpaint(pixels, (share < 0.5).astype(np.uint8), FILL_REACH, cv2.INPAINT_TELEA)
     filled = cv2.resize(filled.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(person[..., None], filled / 127.5 - 1.0, photo).astype(np.float32)
+    plate = np.where(person[..., None], filled / 127.5 - 1.0, photo).astype(np.float32)
+    return plate + _mirrored_grain(photo, person)
+
+
+def _mirrored_grain(
+    photo: Float32[np.ndarray, "h w 3"], person: Bool[np.ndarray, "h w"]
+) -> Float32[np.ndarray, "h w 3"]:
+    """What is finer than `GRAIN` pixels in the photo around the person, mirrored at the border; 0 outside of the person."""
+    known = ~person
+    if not known.any() or known.all():
+        return np.zeros_like(photo)
+    weight = cv2.GaussianBlur(known.astype(np.float32), (0, 0), GRAIN)[..., None]
+    low = cv2.GaussianBlur(photo * known[..., None], (0, 0), GRAIN) / np.maximum(weight, 1e-3)
+    fine = np.where(known[..., None], photo - low, 0.0)
+    usual = float(np.median(np.abs(fine[known])))
+    fine = fine.clip(-4.0 * usual, 4.0 * usual).astype(np.float32)  # a strand of hair is no grain
+    label = cv2.distanceTransformWithLabels(
+        person.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )[1]
+    ys, xs = np.nonzero(known)
+    border = np.zeros((int(label.max()) + 1, 2), np.int64)
+    border[label[ys, xs]] = np.stack([ys, xs], axis=-1)
+    at = np.stack(np.nonzero(person), axis=-1)
+    mirrored = 2 * border[label[person]] - at
+    mirrored = mirrored.clip(0, np.array(person.shape) - 1)
+    grain = np.zeros_like(photo)
+    grain[person] = fine[mirrored[:, 0], mirrored[:, 1]]
+    return grain
