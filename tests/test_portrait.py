@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,8 +18,9 @@ from emo2.media import read_photo
 from emo2.portrait import PortraitFinder, find
 from emo2.portrait.augment import background, spoil
 from emo2.portrait.data import FinderBatches, hand_crop, scene
-from emo2.portrait.looking import Hand, Square, overlap, square_about
-from emo2.portrait.network import STRIDE, positions
+from emo2.portrait.limbs import body_masks
+from emo2.portrait.looking import Hand, Scene, Square, overlap, square_about
+from emo2.portrait.network import STRIDE, SceneMaps, positions
 from emo2.portrait.steadiness import doubted
 from emo2.portrait.views import MIRROR_FACE, Pool, View, face_square, read_pool
 from emo2.signals import Portrait
@@ -283,6 +285,22 @@ def test_a_picture_of_the_head_alone_has_no_hands(
     assert float((found.face_points - portrait.face_points).norm(dim=-1).mean()) < 0.06 * _side(
         portrait
     )
+
+
+def test_parts_lie_where_the_network_is_taught_to_tell_them() -> None:
+    cells, side = 32, 128
+    off = []
+    for edge in range(40, 80):
+        labels = np.zeros((side, side), np.uint8)
+        labels[:, edge:] = 2  # head
+        told = cv2.resize(labels, (cells, cells), interpolation=cv2.INTER_NEAREST)  # as in training
+        parts = 20.0 * functional.one_hot(torch.from_numpy(told).long(), 9).permute(2, 0, 1)[None]
+        nothing = torch.zeros(1, 1, cells, cells)
+        maps = SceneMaps(nothing, nothing, nothing, nothing, nothing, parts.float())
+        scene = Scene(maps=(maps,), squares=(Square(side / 2, side / 2, side),))
+        mask = body_masks(torch.zeros(3, side, side), scene)[0, 60:68].mean(0)
+        off.append(104 - float(mask[24:104].sum()) - edge)
+    assert abs(float(np.mean(off))) < 0.25
 
 
 def test_masks_cover_the_hands_they_belong_to(portrait: Portrait) -> None:

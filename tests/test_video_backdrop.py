@@ -200,3 +200,16 @@ def test_a_head_at_rest_has_no_edge_to_follow() -> None:
     assert backdrop is not None
     flow = np.full((*portrait.size, 2), 0.05, np.float32)
     assert backdrop.edge.follow(flow, everywhere(portrait)) is None
+
+
+def test_the_walls_grain_goes_on_behind_the_head() -> None:
+    portrait = bust()
+    grain = 0.05 * torch.randn(portrait.image.shape, generator=torch.Generator().manual_seed(0))
+    grainy = dataclasses.replace(portrait, image=(portrait.image + grain).clamp(-1, 1))
+    plates = [Backdrop.build(p) for p in (portrait, grainy)]
+    assert plates[0] is not None
+    assert plates[1] is not None
+    behind, beside = np.s_[40:70, 52:64], np.s_[40:70, 10:22]
+    fine = [p.plate - cv2.GaussianBlur(p.plate, (0, 0), 2.0) for p in plates if p is not None]
+    assert fine[1][behind].std() > 0.6 * fine[1][beside].std()
+    assert fine[0][behind].std() < 0.5 * fine[1][behind].std()

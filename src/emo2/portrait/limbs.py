@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from emo2.portrait.looking import Hand, Scene
+from emo2.portrait.network import PARTS_AT, STRIDE
 
 _GUIDE_SIDE = 640
 """The picture's long side while masks are sharpened."""
@@ -61,8 +63,11 @@ def _parts(
     total = torch.zeros(len(which), *size)
     for square, maps in reversed(list(zip(scene.squares, scene.maps, strict=True))):
         parts = maps.parts[0].float().softmax(0)[list(which)]
-        window = _window(maps.parts.shape[-1])[None]
-        *found, weight = square.scaled(shrink).uncrop(torch.cat([parts, window]), size)
+        cells = maps.parts.shape[-1]
+        # Cells are laid by their middles.
+        early = (STRIDE / 2 - PARTS_AT) / (STRIDE * cells) * square.side
+        placed = replace(square, x=square.x - early, y=square.y - early).scaled(shrink)
+        *found, weight = placed.uncrop(torch.cat([parts, _window(cells)[None]]), size)
         total = weight * torch.stack(found) + (1 - weight) * total
     return total
 

@@ -22,6 +22,8 @@ FACE_POINTS = 68
 HAND_POINTS = 21
 PARTS = 9
 """background, torso, head, left upper arm, forearm, hand, and the same three on the right"""
+PARTS_AT = 0.5
+"""Where a cell's part is told, input pixels from its corner: labels are taken by OpenCV's nearest, which is the first."""
 _GROUPS = 8
 
 
@@ -38,6 +40,7 @@ class SceneMaps(NamedTuple):
     """Logits of the centres of left and right hands."""
     hand_size: Float[Tensor, "b 2 h w"]
     parts: Float[Tensor, "b 9 h w"]
+    """Logits of what the first pixel of a cell shows (`PARTS_AT`)."""
 
 
 class CropMaps(NamedTuple):

@@ -189,9 +189,10 @@ def _mirrored_grain(
     fine = np.where(known[..., None], photo - low, 0.0)
     usual = float(np.median(np.abs(fine[known])))
     fine = fine.clip(-4.0 * usual, 4.0 * usual).astype(np.float32)  # a strand of hair is no grain
-    label = cv2.distanceTransformWithLabels(
+    _, found = cv2.distanceTransformWithLabels(
         person.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )[1]
+    )
+    label = found.astype(np.int64)  # of the nearest known pixel
     ys, xs = np.nonzero(known)
     border = np.zeros((int(label.max()) + 1, 2), np.int64)
     border[label[ys, xs]] = np.stack([ys, xs], axis=-1)
