@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from plain_studio import plain_person
 
+from emo2.check import check
+from emo2.errors import UserError
 from emo2.framing import reframe
 from emo2.portrait.folding import are_folded
 from emo2.portrait.looking import Hand, square_about
 from emo2.signals import FOLDED, Portrait
 from emo2.start import pose_of
+from emo2.studio.hand_shapes import REST_POSES
+from emo2.studio.pose import Pose, arm_pose
+from emo2.studio.render import Renderer
+from emo2.studio.render import still as posed
+from emo2.studio.scene import background, lights
+from emo2.studio.views import body_camera
 from emo2.video.entering_place import entering_sides
 from emo2.video.folded_hands import FoldedHands
 from emo2.video.layer_motion import HAND, POSE
@@ -212,3 +222,28 @@ def test_two_sure_hands_in_one_place_are_folded() -> None:
     twice = [_seen(0, sure=0.9), replace(_seen(0, sure=0.9))]
     assert not are_folded(twice, FACE, size), "one hand, seen twice"
     assert not are_folded([_seen(0, sure=0.9), _seen(1, sure=0.9)], FACE + 220, size), "at the face"
+
+
+@pytest.mark.parametrize(("name", "says"), [("folded", True), ("offering", False)])
+def test_the_finder_knows_a_rendered_persons_folded_hands(
+    tmp_path: Path, name: str, says: bool
+) -> None:
+    rng, person = np.random.default_rng(0), plain_person(low_m=-1.15)
+    try:
+        renderer = Renderer((320, 320), supersample=1.0)
+    except UserError as error:
+        pytest.skip(str(error))
+    rest = REST_POSES[name]
+    hands = (rest.moved(0, -0.02, 0.035), rest)  # one lies a little before the other
+    view = body_camera(rng, person, "hips")
+    arms = (arm_pose(hands[0], 0), arm_pose(hands[1], 1))
+    actor = renderer.actor(person)
+    actor.set_reference(posed(person, Pose(arms=arms), view), view)
+    picture = actor.draw(view, lights(rng), background(rng, 320, 320))
+    actor.release()
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), picture[..., ::-1])
+    report = check(photo, None)
+    assert report.is_usable
+    assert ("hands: both, in each other" in report.lines) == says
+    assert (f"note: {FOLDED}" in report.lines) == says

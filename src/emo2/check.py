@@ -90,6 +90,8 @@ def _tell_portrait(report: Report, portrait: Portrait) -> None:
     report.say(f"shoulders in view: {shoulders}", shoulders=sum(seen))
     hands = [side for side, here in zip(HAND_SIDES, portrait.hands_present, strict=True) if here]
     said = " and ".join(hands) if hands else "none sure enough to move"
+    if portrait.folded:
+        hands, said = list(HAND_SIDES), "both, in each other"
     report.say(f"hands: {said}", hands=hands)
     for note in notes_with_entering(portrait):
         report.warn(note)

@@ -28,7 +28,7 @@ from emo2.motion import MotionStage, SpeechMotion
 from emo2.portrait import PortraitFinder
 from emo2.presets import PRESETS
 from emo2.reel import Reel, cut, join
-from emo2.signals import Clip, GuidanceMaps, Motion, Portrait, Speech, SpeechFeatures
+from emo2.signals import FOLDED, Clip, GuidanceMaps, Motion, Portrait, Speech, SpeechFeatures
 from emo2.speech import Ears, SpeechEncoder
 from emo2.start import pose_of
 from emo2.video import VideoStage
@@ -174,7 +174,10 @@ def plan(
 def notes(models: Models, portrait: Portrait) -> tuple[str, ...]:
     """What a user should know of the photo and of these networks before a film is made."""
     if isinstance(models.video, LatentStage):
-        return (*portrait.notes, *models.video.notes)
+        own = (
+            note for note in portrait.notes if note != FOLDED
+        )  # drawn anew, each moves by itself
+        return (*own, *models.video.notes)
     return notes_with_entering(portrait)
 
 
