@@ -14,6 +14,10 @@ _ALIKE = 0.1
 """Texture is borrowed only where the colours differ by less."""
 _FILL_SIDE = 192
 """Pixels a side at which smooth colour is solved for."""
+_CARRY, _NEARER = 4.0, 3
+"""Weight of a smooth fill, and power of the distance with which what is carried along loses weight."""
+_UPRIGHT = 3.0
+"""By how much farther what is above or below counts: ledges and tables are wider than they are high."""
 _TORSO_SHARE = 0.7
 """How much of the surroundings must be torso before a hidden place is: arms hang beside the torso, so the
 torso's edge lies near the arm's inner side, not in its middle."""
@@ -56,6 +60,32 @@ def smooth_fill(
         for _ in range(8):
             small = np.where(held, fixed, cv2.GaussianBlur(small, (0, 0), radius))
     filled = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.where(known[..., None], image, filled).astype(np.float32)
+
+
+def carried_fill(
+    image: Float32[np.ndarray, "h w 3"], known: Bool[np.ndarray, "h w"]
+) -> Float32[np.ndarray, "h w 3"]:
+    """What rooms are made of goes on level and upright: each place as the known ones in its row and column, the nearer the
+    more; far from all of them as `smooth_fill` has it."""
+    if not known.any() or known.all():
+        return image.copy()
+    size = max(image.shape[:2])
+    total = smooth_fill(image, known) * (_CARRY / size) ** _NEARER
+    weight = np.full(known.shape, (_CARRY / size) ** _NEARER, np.float32)
+    calm = _masked_blur(image, known, 1.5)
+    for turned in (False, True):
+        colour, there = (z.swapaxes(0, 1) if turned else z for z in (calm, known))
+        places, rows = np.arange(there.shape[1]), np.arange(there.shape[0])[:, None]
+        before = np.maximum.accumulate(np.where(there, places, -size * 9), 1)
+        after = np.minimum.accumulate(np.where(there, places, size * 9)[:, ::-1], 1)[:, ::-1]
+        for nearest in (before, after):
+            away = np.abs(places - nearest) * (_UPRIGHT if turned else 1.0)
+            share = (1 / (away + 2.0)) ** _NEARER
+            found = colour[rows, nearest.clip(0, len(places) - 1)] * share[..., None]
+            total += found.swapaxes(0, 1) if turned else found
+            weight += share.T if turned else share
+    filled = cv2.GaussianBlur((total / weight[..., None]).astype(np.float32), (0, 0), 1.5)
     return np.where(known[..., None], image, filled).astype(np.float32)
 
 
@@ -119,14 +149,17 @@ def paint(
     hole: Bool[np.ndarray, "h w"],
     source: Bool[np.ndarray, "h w"],
     scale: float = 10.0,
+    *,
+    room: bool = False,
 ) -> Float32[np.ndarray, "h w 3"]:
-    """The image with the hole filled from `source` pixels only: smooth colour plus texture finer than `scale`."""
+    """The image with the hole filled from `source` pixels only: smooth colour (`room`: with level and upright edges) plus
+    texture finer than `scale`."""
     usable = source & ~hole
     if not usable.any():
         usable = ~hole
     if not usable.any():
         return image
-    filled = smooth_fill(image, usable)
+    filled = carried_fill(image, usable) if room else smooth_fill(image, usable)
     filled = filled + borrowed_texture(image, filled, usable, hole, scale).clip(-0.2, 0.2)
     return np.where(hole[..., None], filled.clip(0, 1), image).astype(np.float32)
 

@@ -292,7 +292,7 @@ def behind_arms(
     cloth = layer_paint.paint(
         image, hole, inner & ~blocked, scale=3.0
     )  # weave, not collars and pockets
-    room = layer_paint.paint(image, hole, outer & ~blocked)
+    room = layer_paint.paint(image, hole, outer & ~blocked, scale=6.0, room=True)
     colour = torso[..., None] * cloth + (1 - torso[..., None]) * room
     wide = cv2.dilate(moved, kernel)
     alpha = cv2.GaussianBlur(wide, (0, 0), 0.5 * margin)
