@@ -353,12 +353,14 @@ def test_paint_takes_colours_from_its_source_only() -> None:
 
 
 def test_a_rooms_edge_goes_on_level_behind_an_arm() -> None:
-    image = np.zeros((96, 96, 3), np.float32)
-    image[:48], image[48:] = [0.2, 0.5, 0.4], [0.8, 0.7, 0.6]
-    hole, source = np.zeros((96, 96), bool), np.zeros((96, 96), bool)
-    hole[8:88, 30:60] = True
-    source[:, 60:] = True
-    image[:, :60] = [0.9, 0.1, 0.1]  # arm, trunk
+    image = np.zeros((240, 240, 3), np.float32)
+    image[:120], image[120:] = [0.2, 0.5, 0.4], [0.8, 0.7, 0.6]
+    hole, source = np.zeros((240, 240), bool), np.zeros((240, 240), bool)
+    hole[20:220, 100:130] = True
+    source[:, 130:] = True
+    image[:, :130] = [0.9, 0.1, 0.1]  # arm, trunk
     filled = layer_paint.paint(image, hole, source, room=True)
-    assert np.abs(filled[12:42, 32:58] - [0.2, 0.5, 0.4]).max() < 0.05
-    assert np.abs(filled[54:84, 32:58] - [0.8, 0.7, 0.6]).max() < 0.05
+    assert np.abs(filled[30:110, 104:128] - [0.2, 0.5, 0.4]).max() < 0.1
+    assert np.abs(filled[130:210, 104:128] - [0.8, 0.7, 0.6]).max() < 0.1
+    smooth = layer_paint.paint(image, hole, source)[110, 104]
+    assert np.abs(smooth - [0.2, 0.5, 0.4]).max() > 0.1
