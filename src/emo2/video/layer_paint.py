@@ -18,6 +18,8 @@ _CARRY, _NEARER = 4.0, 3
 """Weight of a smooth fill, and power of the distance with which what is carried along loses weight."""
 _UPRIGHT = 3.0
 """By how much farther what is above or below counts: ledges and tables are wider than they are high."""
+_CALM, _CRISP = (1.5, 5.0), 40.0
+"""Blur in pixels of what is carried along, beside its source and so many pixels away: leaves and pages make no stripes."""
 _TORSO_SHARE = 0.7
 """How much of the surroundings must be torso before a hidden place is: arms hang beside the torso, so the
 torso's edge lies near the arm's inner side, not in its middle."""
@@ -73,16 +75,18 @@ def carried_fill(
     size = max(image.shape[:2])
     total = smooth_fill(image, known) * (_CARRY / size) ** _NEARER
     weight = np.full(known.shape, (_CARRY / size) ** _NEARER, np.float32)
-    calm = _masked_blur(image, known, 1.5)
+    near, far = (_masked_blur(image, known, radius) for radius in _CALM)
     for turned in (False, True):
-        colour, there = (z.swapaxes(0, 1) if turned else z for z in (calm, known))
+        crisp, calm, there = (z.swapaxes(0, 1) if turned else z for z in (near, far, known))
         places, rows = np.arange(there.shape[1]), np.arange(there.shape[0])[:, None]
         before = np.maximum.accumulate(np.where(there, places, -size * 9), 1)
         after = np.minimum.accumulate(np.where(there, places, size * 9)[:, ::-1], 1)[:, ::-1]
         for nearest in (before, after):
             away = np.abs(places - nearest) * (_UPRIGHT if turned else 1.0)
             share = (1 / (away + 2.0)) ** _NEARER
-            found = colour[rows, nearest.clip(0, len(places) - 1)] * share[..., None]
+            at = rows, nearest.clip(0, len(places) - 1)
+            blend = (np.abs(places - nearest) / _CRISP).clip(0, 1)[..., None]
+            found = ((1 - blend) * crisp[at] + blend * calm[at]) * share[..., None]
             total += found.swapaxes(0, 1) if turned else found
             weight += share.T if turned else share
     filled = cv2.GaussianBlur((total / weight[..., None]).astype(np.float32), (0, 0), 1.5)
