@@ -101,6 +101,7 @@ def test_a_hidden_forearm_leads_from_what_is_seen_of_it_to_its_hands_wrist_and_c
     picture[taken > 0] = SKIN
     colour = np.dstack([(2 * picture - 1) * arm[..., None], arm]).astype(np.float32)
     colour[88:150, 40:110] = [*(2 * np.array(SKIN) - 1), 1]
+    colour[160:190, 120:150] = [-1, -1, -1, 1]  # a piece of a ledge between fingers
     field = Field(weights=np.zeros((2, 2, 3), np.float32), origin=(0, 0), stride=110)
     plane = Plane(colour=colour, box=(0, 0, 220, 220), field=field)
     wrist = np.array([(58, 96), (82, 96), (70, 92), (70, 100)], np.float32)
@@ -108,6 +109,7 @@ def test_a_hidden_forearm_leads_from_what_is_seen_of_it_to_its_hands_wrist_and_c
     line = behind[[100, 125, 148], [70, 66, 63]]
     assert line[:, 3].min() > 0.9
     assert behind[125, 84:, 3].max() < 0.05  # narrower than an arm, as the wrist is
+    assert behind[160:190, 120:150, 3].max() == 0
     reds = (line[:, 0] / line[:, 3] + 1) / 2
     assert reds[0] > reds[1] > reds[2]
     assert abs(reds[2] - SHADE[0]) < 0.06

@@ -114,7 +114,17 @@ def _forearm_behind(
         shades, near = np.where(joint[..., None], plane.colour[..., :3], shades), near | joint
     hidden = tube * _grown(taken, _RIM * limb.unit)
     known = near & ((hidden < 0.02) | (taken > 0.9))
-    return _continued(colour * (1 - hidden)[..., None], shades, known, tube)
+    return _held_by(_continued(colour * (1 - hidden)[..., None], shades, known, tube), tube)
+
+
+def _held_by(
+    colour: Float32[np.ndarray, "h w 4"], tube: Float32[np.ndarray, "h w"]
+) -> Float32[np.ndarray, "h w 4"]:
+    """What hangs together with the completed forearm: other pieces are wall between fingers."""
+    _, labels = cv2.connectedComponents((colour[..., 3] > 0.02).astype(np.uint8), connectivity=8)
+    held = np.bincount(labels[tube > 0.5], minlength=int(labels.max()) + 1) > 0
+    held[0] = False
+    return colour * held[np.asarray(labels, np.intp)][..., None]
 
 
 def _grown(taken: Float32[np.ndarray, "h w"], reach: float) -> Float32[np.ndarray, "h w"]:
