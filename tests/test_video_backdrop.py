@@ -213,3 +213,19 @@ def test_the_walls_grain_goes_on_behind_the_head() -> None:
     fine = [p.plate - cv2.GaussianBlur(p.plate, (0, 0), 2.0) for p in plates if p is not None]
     assert fine[1][behind].std() > 0.6 * fine[1][beside].std()
     assert fine[0][behind].std() < 0.5 * fine[1][behind].std()
+
+
+def test_an_outline_gets_no_kink_where_the_flow_jumps_along_it() -> None:
+    small = bust()
+    image = torch.nn.functional.interpolate(small.image[None], scale_factor=4.0)[0]
+    portrait = dataclasses.replace(small, image=image, face_box=4 * small.face_box)
+    backdrop = Backdrop.build(portrait)
+    assert backdrop is not None
+    y, x = np.mgrid[:640, :544]
+    head = ((x - 248) / 88) ** 2 + ((y - 224) / 136) ** 2 < 1
+    flow = np.where(head[..., None], (24, 0), 0).astype(np.float32)
+    flow[:200][head[:200]] = (8, 0)  # the crown moves less
+    assert backdrop.edge.follow(flow, everywhere(portrait)) is not None
+    outline = flow[156:198, 174, 0]
+    assert outline[12:].max() > 15
+    assert np.abs(outline[12:] - outline[:-12]).max() < 6  # in twelve pixels, of 16

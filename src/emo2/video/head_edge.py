@@ -19,6 +19,10 @@ NEAR = 0.08
 """How far, in face heights, that flow is taken from."""
 INNER = 5
 """How many of those pixels the head is narrowed by: a soft edge of the old head is no head."""
+EVEN = 0.1
+"""Over which the carried flow is evened out, in face heights: crowns move less than temples, and an outline has no kinks."""
+SOME = 0.02
+"""Share of surely visible head around a place from which its flow is known there."""
 LEAST = 1e-4
 """Share of surely visible head around a place from which its flow counts there."""
 UNCOVERED = (0.55, 0.9)
@@ -134,8 +138,19 @@ class HeadEdge:
         reach = NEAR * self.tall * scale
         total = cv2.GaussianBlur(surely, (0, 0), reach) + LEAST
         whole = cv2.GaussianBlur(near * surely[..., None], (0, 0), reach) + LEAST * near
-        change = (1.0 - surely)[..., None] * (whole / total[..., None] - near)
+        change = (1.0 - surely)[..., None] * (
+            self._evened(whole / total[..., None], np.minimum(total / SOME, 1.0), scale) - near
+        )
         return flow + cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    def _evened(
+        self, carried: Float32[np.ndarray, "r c 2"], known: Float32[np.ndarray, "r c"], scale: float
+    ) -> Float32[np.ndarray, "r c 2"]:
+        """Carried flow without jumps along the outline, where any is `known` (0..1)."""
+        reach = EVEN * self.tall * scale
+        near = np.maximum(cv2.GaussianBlur(known, (0, 0), reach), LEAST)
+        even = cv2.GaussianBlur(carried * known[..., None], (0, 0), reach) / near[..., None]
+        return carried + known[..., None] * (even - carried)
 
 
 def moved(
