@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from emo2.signals import Portrait
 from emo2.video.head_edge import Edge, HeadEdge, moved
+from emo2.video.layer_paint import masked_blur, shrunk
 
 MARGIN, FEATHER = 0.05, 0.07
 """Around the person: what surely moves with it, and over which it fades; in face heights."""
@@ -164,12 +165,7 @@ def _painted_out(
 ) -> Float32[np.ndarray, "h w 3"]:
     """The photo with the person's place continued from its border inwards, edges too (Telea 2004, OpenCV's), and grain."""
     height, width = person.shape
-    scale = min(1.0, FILL_PIXELS / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    known = (~person).astype(np.float32)
-    share = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
-    wall = cv2.resize((photo + 1.0) * known[..., None], size, interpolation=cv2.INTER_AREA)
-    wall = wall / np.maximum(share, 1e-3)[..., None]
+    wall, share = shrunk(photo + 1.0, ~person, FILL_PIXELS)
     pixels = (wall * 127.5).clip(0, 255).astype(np.uint8)
     filled = cv2.inpaint(pixels, (share < 0.5).astype(np.uint8), FILL_REACH, cv2.INPAINT_TELEA)
     filled = cv2.resize(filled.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -184,9 +180,7 @@ def _mirrored_grain(
     known = ~person
     if not known.any() or known.all():
         return np.zeros_like(photo)
-    weight = cv2.GaussianBlur(known.astype(np.float32), (0, 0), GRAIN)[..., None]
-    low = cv2.GaussianBlur(photo * known[..., None], (0, 0), GRAIN) / np.maximum(weight, 1e-3)
-    fine = np.where(known[..., None], photo - low, 0.0)
+    fine = np.where(known[..., None], photo - masked_blur(photo, known, GRAIN), 0.0)
     usual = float(np.median(np.abs(fine[known])))
     fine = fine.clip(-4.0 * usual, 4.0 * usual).astype(np.float32)  # a strand of hair is no grain
     _, found = cv2.distanceTransformWithLabels(

@@ -11,7 +11,15 @@ from jaxtyping import Bool, Float32
 
 from emo2.video import layer_paint
 from emo2.video.layer_cut import Plane, ease
-from emo2.video.layer_masks import Limb, foreshortened, like_skin, pixel_grid, segment_distance
+from emo2.video.layer_masks import (
+    Limb,
+    between,
+    filled_hull,
+    foreshortened,
+    like_skin,
+    pixel_grid,
+    segment_distance,
+)
 
 _ALIKE = 0.3
 """Difference of colours (of 2) up to which a forearm is as bare as its hand."""
@@ -106,7 +114,7 @@ def _forearm_behind(
     shades = colour[..., :3] / np.maximum(alpha, 1e-3)[..., None]
     if wrist is None:
         return _continued(colour, shades, near, tube * ease(taken, 0.0, 0.6))
-    end = _hull(wrist - np.array(plane.box[:2], np.float32), taken.shape)
+    end = filled_hull(wrist - np.array(plane.box[:2], np.float32), taken.shape)
     beside = _grown(taken, _ABOUT * limb.unit) > 0
     tube = _to_wrist(near & beside & (away < _WIDEST * limb.radius) & (place < 1), end, limb)
     if _bare(plane, taken, near):  # into the hand's own colour
@@ -141,16 +149,8 @@ def _to_wrist(
     count, labels, stats, _ = cv2.connectedComponentsWithStats(forearm.astype(np.uint8))
     if count > 1:
         forearm = labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    ys, xs = np.nonzero(forearm | end)
-    whole = _hull(np.stack([xs, ys], -1).astype(np.float32), forearm.shape)
-    return cv2.GaussianBlur(whole.astype(np.float32), (0, 0), max(0.7, 0.003 * limb.unit))
-
-
-def _hull(points: Float32[np.ndarray, "n 2"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """All that lies between points of the box."""
-    filled = np.zeros(shape, np.uint8)
-    cv2.fillConvexPoly(filled, cv2.convexHull(points.round().astype(np.int32)), 1)
-    return filled > 0
+    whole = between(forearm | end).astype(np.float32)
+    return cv2.GaussianBlur(whole, (0, 0), max(0.7, 0.003 * limb.unit))
 
 
 def _behind_fingers(limb: Limb) -> bool:
@@ -197,12 +197,8 @@ def sleeve_behind(
     if cloth[shown].sum() < 0.6 * max(shown.sum(), 1):
         return colour  # a bare forearm
     cloth &= near < _SLEEVE_REACH
-    closed = np.zeros(alpha.shape, np.uint8)
     beside = cv2.dilate(cloth.astype(np.uint8), np.ones((7, 7), np.uint8))
-    ys, xs = np.nonzero((beside > 0) & (alpha > 0.5))
-    if len(xs) > 2:
-        cv2.fillConvexPoly(closed, cv2.convexHull(np.stack([xs, ys], -1).astype(np.int32)), 1)
-    whole = ((closed > 0) & (taken > 0.02)).astype(np.float32)
+    whole = (between((beside > 0) & (alpha > 0.5)) & (taken > 0.02)).astype(np.float32)
     if not whole.any() or not cloth.any():
         return colour
     under = cv2.GaussianBlur(np.maximum(whole, cloth.astype(np.float32)), (0, 0), 1.0)

@@ -17,6 +17,7 @@ from emo2.video import layer_paint
 from emo2.video.arm_surface import ArmPart
 from emo2.video.layer_masks import (
     Limb,
+    between,
     divide,
     folds,
     foreshortened,
@@ -343,7 +344,7 @@ def _cut_folded(
     behind_colour = clear * colour + (1 - clear) * hidden
     width = np.quantile(bones.upper[seen], 0.9) if seen.any() else limb.radius
     width = min(width, _UPPER_WIDE * limb.radius)
-    under = (bones.upper < width) & (bones.along_upper < 1.05) & _hull(no_hand)
+    under = (bones.upper < width) & (bones.along_upper < 1.05) & between(no_hand)
     behind = arm & (~front | (begins < 0.98) | under)
     shape = _blur_inside(behind.astype(np.float32), arm, max(1.0, unit / 300))
     shape = alpha * _extend(shape, arm)
@@ -359,15 +360,6 @@ def _cut_folded(
         ),
     ]  # fmt: skip
     return planes, np.maximum(inside, shape * ease(bones.along_upper, *_GAP_MELT))
-
-
-def _hull(places: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """All that lies between them."""
-    filled = np.zeros(places.shape, np.uint8)
-    ys, xs = np.nonzero(places)
-    if len(xs) > 2:
-        cv2.fillConvexPoly(filled, cv2.convexHull(np.stack([xs, ys], -1).astype(np.int32)), 1)
-    return filled > 0
 
 
 def _blur_inside(

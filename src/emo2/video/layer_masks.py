@@ -209,6 +209,22 @@ def draw_hand(canvas: np.ndarray, limb: Limb, value: int, width: float, *, palm:
         cv2.fillConvexPoly(canvas, hull, value)
 
 
+def filled_hull(
+    points: Float32[np.ndarray, "n 2"], shape: tuple[int, ...]
+) -> Bool[np.ndarray, "h w"]:
+    """All that lies between points, in pixels; nothing if there are fewer than three."""
+    filled = np.zeros(shape, np.uint8)
+    if len(points) > 2:
+        cv2.fillConvexPoly(filled, cv2.convexHull(points.round().astype(np.int32)), 1)
+    return filled > 0
+
+
+def between(places: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """All that lies between places of a picture."""
+    ys, xs = np.nonzero(places)
+    return filled_hull(np.stack([xs, ys], -1).astype(np.float32), places.shape)
+
+
 def draw_hull(canvas: np.ndarray, limb: Limb, value: int) -> None:
     """All that lies between the points of the hand."""
     cv2.fillConvexPoly(canvas, cv2.convexHull(limb.hand.astype(np.int32)), value)

@@ -43,6 +43,18 @@ def spread(
     return filled.astype(np.float32)
 
 
+def shrunk(
+    image: Float32[np.ndarray, "h w 3"], known: Bool[np.ndarray, "h w"], longest: int
+) -> tuple[Float32[np.ndarray, "r c 3"], Float32[np.ndarray, "r c"]]:
+    """The image at a long side of at most `longest`, of known pixels alone, and what share of each pixel they are."""
+    height, width = known.shape
+    scale = min(1.0, longest / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    weight = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image * known[..., None], size, interpolation=cv2.INTER_AREA)
+    return small / np.maximum(weight, 1e-3)[..., None], weight
+
+
 def smooth_fill(
     image: Float32[np.ndarray, "h w 3"], known: Bool[np.ndarray, "h w"]
 ) -> Float32[np.ndarray, "h w 3"]:
@@ -50,11 +62,7 @@ def smooth_fill(
     if not known.any() or known.all():
         return image.copy()
     height, width = known.shape
-    scale = min(1.0, _FILL_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    weight = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    small = cv2.resize(image * known[..., None], size, interpolation=cv2.INTER_AREA)
-    small = small / np.maximum(weight, 1e-3)[..., None]
+    small, weight = shrunk(image, known, _FILL_SIDE)
     held = (weight > 0.5)[..., None]
     small = spread(small, held[..., 0].astype(np.float32))
     fixed = small.copy()
@@ -75,7 +83,7 @@ def carried_fill(
     size = max(image.shape[:2])
     total = smooth_fill(image, known) * (_CARRY / size) ** _NEARER
     weight = np.full(known.shape, (_CARRY / size) ** _NEARER, np.float32)
-    near, far = (_masked_blur(image, known, radius) for radius in _CALM)
+    near, far = (masked_blur(image, known, radius) for radius in _CALM)
     for turned in (False, True):
         crisp, calm, there = (z.swapaxes(0, 1) if turned else z for z in (near, far, known))
         places, rows = np.arange(there.shape[1]), np.arange(there.shape[0])[:, None]
@@ -112,7 +120,7 @@ def borrowed_texture(
     scale: float,
 ) -> Float32[np.ndarray, "h w 3"]:
     """Texture (finer than `scale` pixels) for the hole's pixels, shifted there in a few pieces from near, usable places of like colour."""
-    low = _masked_blur(image, usable, scale)
+    low = masked_blur(image, usable, scale)
     usable = _shrink(usable, 5)
     around = usable & (cv2.dilate(hole.astype(np.uint8), np.ones((41, 41), np.uint8)) > 0)
     texture = image - low
@@ -168,9 +176,10 @@ def paint(
     return np.where(hole[..., None], filled.clip(0, 1), image).astype(np.float32)
 
 
-def _masked_blur(
+def masked_blur(
     image: np.ndarray, mask: Bool[np.ndarray, "h w"], radius: float
 ) -> Float32[np.ndarray, "h w 3"]:
+    """Gaussian mean of the mask's pixels alone."""
     weight = mask.astype(np.float32)
     colour = cv2.GaussianBlur(image * weight[..., None], (0, 0), radius)
     return colour / np.maximum(cv2.GaussianBlur(weight, (0, 0), radius), 1e-4)[..., None]
