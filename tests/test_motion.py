@@ -533,11 +533,24 @@ def test_a_step_at_a_windows_border_is_spread_over_half_a_second_and_the_face_is
 ):
     rows = torch.zeros(40, 200)
     rows[10:] = 1.0
-    made = eased(rows, 10)
+    made = eased(rows, 10, 25.0)
     hands = made[:, 0]
     assert float(hands.diff().abs().max()) < 0.15
     assert torch.equal(hands[22:], rows[22:, 0])
     assert torch.equal(made[:, FACE], rows[:, FACE])
     assert torch.equal(made[:10], rows[:10])
     smooth = torch.arange(40.0)[:, None].expand(40, 200) * 0.01
-    assert float((eased(smooth, 10) - smooth).abs().max()) < 0.006  # a steady move goes on
+    assert float((eased(smooth, 10, 25.0) - smooth).abs().max()) < 0.006  # a steady move goes on
+
+
+def test_hands_leave_the_one_frame_of_the_photo_slowly_and_lips_at_once() -> None:
+    rows = torch.ones(60, 200)
+    rows[0] = 0.0
+    made = eased(rows, 1, 25.0)
+    hands = made[:, 0]
+    assert torch.equal(made[0], rows[0])
+    assert float(hands[1:5].max()) < 0.1  # not at once, as the network would have it
+    assert float(hands.diff().max()) < 0.12
+    assert float(hands.diff().min()) >= 0.0
+    assert torch.equal(hands[21:], rows[21:, 0])
+    assert torch.equal(made[:, FACE], rows[:, FACE])

@@ -12,6 +12,7 @@ import torch
 
 from emo2.guidance import fit_camera
 from emo2.hands import slice_motion
+from emo2.hands.setting_off import left_at
 from emo2.signals import Motion, Portrait
 from emo2.video import layer_motion, layer_paint
 from emo2.video.layer_masks import fault, find_limb
@@ -313,6 +314,15 @@ def test_the_film_begins_with_the_photos_pose_and_drift_is_taken_out(portrait: P
     poses = layer_motion.anchor(make_motion(drift, 0 * time), portrait, fit_camera(portrait))
     assert poses.values[0].abs().max() < 0.1  # pixels
     assert poses.values[100:400, :, 0].abs().max() < 0.01 * HEIGHT
+
+
+def test_the_way_to_where_the_voice_wants_hands_is_no_gesture(portrait: Portrait) -> None:
+    away = 1.0 - left_at(torch.arange(100) / 25)
+    shift = torch.stack([0 * away, 0.1 * away, 0 * away], -1)
+    poses = layer_motion.anchor(make_motion(shift, 0.8 * away), portrait, fit_camera(portrait))
+    wish = 0.1 * fit_camera(portrait).scale[1]
+    assert poses.values[..., 1].abs().max() < 0.02 * wish
+    assert poses.values[..., 2].abs().max() < 0.02 * 0.8
 
 
 def test_still_hands_give_still_poses_and_no_frames_none(portrait: Portrait) -> None:

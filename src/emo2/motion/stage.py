@@ -309,7 +309,7 @@ class MotionStage(nn.Module):
             part = _padded(speech[:size], size)
             noise = torch.randn(size, len(self.mean), generator=generator).to(device)
             rows = self._window(noise, part, known, seen, style, speed, steps)
-            rows = eased(rows, len(known))
+            rows = eased(rows, len(known), self.fps)
             new = slice(done - begin, min(size, total - begin))
             fresh = meet(self.natural(rows[new]), closure(self.phone, speech)[new])
             known = rows[-prefix:]

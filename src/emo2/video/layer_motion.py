@@ -18,6 +18,7 @@ from torch import Tensor
 
 from emo2.guidance import Camera
 from emo2.hands.change import FLEX, TILT, TURN, hand_change
+from emo2.hands.setting_off import START_S, left_at
 from emo2.reel import Reel, join
 from emo2.signals import Motion, Portrait
 
@@ -139,12 +140,17 @@ def _soft_limit(shift: Float[Tensor, "... c"], limit: float) -> Float[Tensor, ".
 def _swing(
     values: Float[Tensor, "frames 2 c"], fps: float, *, begins: bool
 ) -> Float[Tensor, "frames 2 c"]:
-    """Without the slow course; where the film begins, from zero on (the photo's pose)."""
-    swing = values - _smooth(values, _DRIFT_S * fps)
+    """Without the slow course; where the film begins, from zero on (the photo's pose).
+
+    The way from the photo's pose to where the hands are then is no gesture: it belongs to the slow course.
+    """
     if not begins:
-        return swing
-    time_s = torch.arange(len(swing), dtype=torch.float64) / fps
-    return swing - swing[:1] * torch.exp(-time_s / 0.6)[:, None, None]
+        return values - _smooth(values, _DRIFT_S * fps)
+    left = left_at(torch.arange(len(values), dtype=torch.float64) / fps)[:, None, None]
+    there = min(round(START_S * fps), len(values) - 1)
+    arrived = values + left * (values[there] - values[0])
+    swing = arrived - _smooth(arrived, _DRIFT_S * fps)
+    return swing - swing[:1] * left
 
 
 def _smooth(values: Float[Tensor, "frames 2 c"], sigma: float) -> Float[Tensor, "frames 2 c"]:
