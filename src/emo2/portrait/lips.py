@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from emo2.portrait.parting import Parting, upright
 from emo2.signals import Portrait
 
 SIDE = 224
@@ -61,42 +62,11 @@ LEAST_WIDTH = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lips:
-    """Lips that are apart, in the mouth's coordinates: across and down from `centre`, in eye-to-mouth distances."""
+class Lips(Parting):
+    """Lips that are apart, by their inner edges; the unit is the eye-to-mouth distance."""
 
-    centre: Float32[np.ndarray, "2"]
-    axes: Float32[np.ndarray, "2 2"]
-    """Columns: the distance across and down, in the photo's pixels."""
-    across: Float32[np.ndarray, " n"]
-    """Evenly spaced."""
-    upper: Float32[np.ndarray, " n"]
-    """How far down the upper lip's inner edge is; where the lips are closed, the line between them."""
-    lower: Float32[np.ndarray, " n"]
     clear: float
     """How much redder lips are than what is between them, in heights of the lips over the skin."""
-
-    @property
-    def gap(self) -> float:
-        """The widest gap."""
-        return float((self.lower - self.upper).max())
-
-    @property
-    def unit(self) -> float:
-        """The eye-to-mouth distance, in the photo's pixels."""
-        return float(np.hypot(*self.axes[:, 1]))
-
-    @property
-    def step(self) -> float:
-        """From one place of `across` to the next."""
-        return float(self.across[1] - self.across[0])
-
-    def inside(self, pixels: Float32[np.ndarray, "*n 2"]) -> Float32[np.ndarray, "*n 2"]:
-        """The photo's pixels in the mouth's coordinates."""
-        return ((pixels - self.centre) @ np.linalg.inv(self.axes).T).astype(np.float32)
-
-    def outside(self, places: Float32[np.ndarray, "*n 2"]) -> Float32[np.ndarray, "*n 2"]:
-        """The inverse of `inside`."""
-        return (places @ self.axes.T + self.centre).astype(np.float32)
 
 
 def find_lips(portrait: Portrait) -> Lips | None:
@@ -109,7 +79,8 @@ def find_lips(portrait: Portrait) -> Lips | None:
         return None
     axes = np.stack([[down[1], -down[0]], down], axis=-1)
     marks = (((points - centre) @ np.linalg.inv(axes).T)[:, 1]).astype(np.float32)
-    window = _window(portrait, centre, axes)
+    steps = _units(np.arange(SIDE))
+    window = upright(portrait, centre, axes, steps, steps)
     lab = cv2.cvtColor(window, cv2.COLOR_RGB2LAB)
     light = cv2.GaussianBlur(lab[..., 0], (0, 0), 1.0)
     red, height = _redness(lab[..., 1])
@@ -157,24 +128,6 @@ def _likely(lips: Lips, marks: Float32[np.ndarray, "68"], found: slice) -> bool:
 
 def _units(places: np.ndarray) -> Float32[np.ndarray, " n"]:
     return (((places + 0.5) * 2.0 / SIDE - 1.0) * REACH).astype(np.float32)
-
-
-def _window(
-    portrait: Portrait, centre: np.ndarray, axes: np.ndarray
-) -> Float32[np.ndarray, "s s 3"]:
-    """The upright window about the mouth, RGB in [0, 1]."""
-    image = portrait.image.permute(1, 2, 0).float().cpu().numpy()
-    steps = _units(np.arange(SIDE))
-    places = (np.stack(np.meshgrid(steps, steps), axis=-1) @ axes.T + centre).astype(np.float32)
-    low = np.floor(places.min((0, 1)) - 4).astype(int).clip(0)
-    high = np.ceil(places.max((0, 1)) + 4).astype(int)
-    part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
-    coarse = float(np.hypot(*axes[:, 1])) / UNIT
-    if coarse > 1.5:
-        part = cv2.GaussianBlur(part, (0, 0), 0.4 * coarse)
-    x, y = (np.ascontiguousarray(places[..., k] - low[k], np.float32) for k in (0, 1))
-    found = cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return ((found + 1.0) / 2.0).clip(0.0, 1.0)
 
 
 def _redness(red: Float32[np.ndarray, "s s"]) -> tuple[Float32[np.ndarray, "s s"], float]:

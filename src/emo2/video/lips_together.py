@@ -103,21 +103,15 @@ class Closing:
     ) -> tuple[Float32[np.ndarray, "*n"], Float32[np.ndarray, "*n"]]:
         """How far down the photo shows what belongs to places, taken for upper and for lower lip and skin."""
         across, down = places[..., 0], places[..., 1]
-        seam = self.at(across, self.seam)
+        seam = self.lips.at(across, self.seam)
         sources = []
         for edge, end in ((self.upper, self.nose), (self.lower, self.chin)):
             near = edge - self.seam
             far = cv2.GaussianBlur(near[None], (0, 0), SIDEWAYS / self.lips.step)[0]
             share = ((down - end) / (seam - end)).clip(0.0, 1.0)
-            move = self.at(across, far) * (1.0 - share) + self.at(across, near) * share
+            move = self.lips.at(across, far) * (1.0 - share) + self.lips.at(across, near) * share
             sources.append(down + move * share * share * (2.0 - share))
         return sources[0], sources[1]
-
-    def at(
-        self, across: Float32[np.ndarray, "*n"], line: Float32[np.ndarray, " n"]
-    ) -> Float32[np.ndarray, "*n"]:
-        """A line's values at places across."""
-        return np.interp(across, self.lips.across, line).astype(np.float32)
 
     def close(self, image: Float32[np.ndarray, "h w 3"]) -> None:
         """Close the lips of the photo, in place."""
@@ -128,14 +122,16 @@ class Closing:
         x1, y1 = np.minimum(np.ceil(box.max(0)).astype(int) + 1, image.shape[1::-1])
         pixels = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1).astype(np.float32)
         places = self.lips.inside(pixels)
-        below = self.lips.unit * (places[..., 1] - self.at(places[..., 0], self.seam))
+        below = self.lips.unit * (places[..., 1] - self.lips.at(places[..., 0], self.seam))
         shares = (below + 0.5).clip(0.0, 1.0)[..., None]
         moved = [
             self._fetch(image, pixels, places, down, (x0, y0)) for down in self.sources(places)
         ]
         part = moved[0] + (moved[1] - moved[0]) * shares
         width = max(CREASE_WIDTH * self.lips.unit, 0.7)
-        apart = self.at(places[..., 0], ((self.lower - self.upper - 0.01) / 0.06).clip(0.0, 1.0))
+        apart = self.lips.at(
+            places[..., 0], ((self.lower - self.upper - 0.01) / 0.06).clip(0.0, 1.0)
+        )
         light = 1.0 - CREASE * apart * np.exp(-((below / width) ** 2))
         image[y0:y1, x0:x1] = (part + 1.0) * light[..., None] - 1.0
 
@@ -158,12 +154,12 @@ class Closing:
         left, right = min(places[48, 0], apart[0]), max(places[54, 0], apart[-1])
         places[[48, 60], 0], places[[54, 64], 0] = left, right
         places[INNER, 0] = left + (right - left) * INNER_SHARES
-        places[INNER, 1] = self.at(places[INNER, 0], self.seam)
+        places[INNER, 1] = self.lips.at(places[INNER, 0], self.seam)
         steps = np.linspace(self.nose, self.chin, 400, dtype=np.float32)
         for place in places[OUTER]:
             column = np.stack([np.full_like(steps, place[0]), steps], -1)
             upper, lower = self.sources(column)
-            seam = self.at(place[:1], self.seam)
+            seam = self.lips.at(place[:1], self.seam)
             place[1] = np.interp(place[1], np.where(steps < seam, upper, lower), steps)
         places[[48, 54]] = places[[60, 64]]
         result = points.clone()

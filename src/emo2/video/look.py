@@ -16,6 +16,7 @@ from emo2.video.conditions import Features
 from emo2.video.detail_layers import CarriedWindow, DetailWindow, lay_windows
 from emo2.video.entering import Entering
 from emo2.video.entering_pose import LimbPose, pose_reach
+from emo2.video.eyelids import Eyelids
 from emo2.video.folded_hands import FoldedHands
 from emo2.video.layers import Layers
 from emo2.video.opening import as_asked
@@ -97,6 +98,8 @@ class Look:
     """Hands that the photo does not show, where they may come into it."""
     tone: Tone | None = None
     """The colours of a photo that has none of its own."""
+    eyelids: Eyelids | None = None
+    """What closes the photo's eyes, where it shows two open ones."""
 
     @staticmethod
     def of(
@@ -111,6 +114,7 @@ class Look:
             backdrop=Backdrop.build(portrait),
             entering=Entering.build(portrait),
             tone=Tone.build(portrait),
+            eyelids=Eyelids.build(portrait),
         )
 
     def compose(
@@ -121,10 +125,11 @@ class Look:
         number: int,
         visible: Sequence[Float[Tensor, "1 g g"]],
         arms: Arms,
+        closures: Float32[np.ndarray, "2"] | None = None,
     ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 2"]]:
         """Frame `number` of a clip before arms are laid over it, and its flow over the photo, in pixels.
 
-        `flows` and `visible` are those of the views, widest first.
+        `flows` and `visible` are those of the views, widest first; `closures`: of both eyes (`eyelids.py`).
         """
         flow = self.composer.flow(flows)
         if self.folded is not None and arms.layers is not None:
@@ -132,6 +137,9 @@ class Look:
         backdrop, behind, edge = self.backdrop, None, None
         if backdrop is not None:
             edge = backdrop.edge.follow(flow, self.composer.seen(visible))
+        lids = ()
+        if self.eyelids is not None and closures is not None:
+            lids = self.eyelids.follow(self.composer.places, flow, closures)
         laid, free = lay_windows(windows, number, flow)
         frame = self.composer.warp(flow)
         places = self.composer.places + flow
@@ -145,6 +153,8 @@ class Look:
             self.composer.paint(frame, index, paint, alpha, free, behind)
         for window in laid:
             window.paint_on(frame)
+        for lid in lids:
+            lid.lay(frame)
         if backdrop is not None:
             backdrop.lay(frame, places, edge)
         return frame, flow

@@ -14,6 +14,7 @@ from emo2.guidance import fit_camera
 from emo2.reel import Reel
 from emo2.signals import GuidanceMaps, Motion, Portrait, SpeechFeatures
 from emo2.video.conditions import FrameConditions
+from emo2.video.eyelids import BLINKS
 from emo2.video.layer_motion import BLOCK as ARMS_BLOCK
 from emo2.video.layer_motion import ArmPoses, anchored
 from emo2.video.layer_motion import reach as arms_reach
@@ -64,6 +65,8 @@ class Script:
     seed: int
     steps: int
     fps: float
+    lids: bool = False
+    """Whether eyes are closed by `eyelids.py`: networks are then told open ones."""
 
     @staticmethod
     def of(
@@ -74,6 +77,7 @@ class Script:
         *,
         seed: int,
         steps: int,
+        lids: bool = False,
     ) -> Script:
         """`arms`: whose arms move, if any."""
         moves, poses = Reel.of(motion), None
@@ -81,7 +85,7 @@ class Script:
             poses = Reel(anchored(moves, arms, fit_camera(arms)), len(moves))
         return Script(
             features=Reel.of(features), motion=moves, maps=maps, arms=poses,
-            seed=seed, steps=steps, fps=moves.between(0, 1).fps,
+            seed=seed, steps=steps, fps=moves.between(0, 1).fps, lids=lids,
         )  # fmt: skip
 
     def arms_at(self, first: int, stop: int) -> Sequence[Float32[np.ndarray, "2 23"] | None]:
@@ -92,7 +96,17 @@ class Script:
 
     def conditions(self, first: int, stop: int) -> Float[Tensor, "1 f 64"]:
         """Condition vectors of some frames."""
-        return condition_vector(self.motion.between(first, stop))[None]
+        asked = condition_vector(self.motion.between(first, stop))[None]
+        if self.lids:
+            asked[..., BLINKS] = 0.0
+        return asked
+
+    def closures(self, first: int, stop: int) -> Sequence[Float32[np.ndarray, "2"] | None]:
+        """How far eyes are closed in some frames, where lids do that: on the left and on the right of the picture."""
+        face = self.motion.between(first, stop).face
+        if not self.lids or face is None:
+            return [None] * (stop - first)
+        return list(face[:, BLINKS].float().clamp(0.0, 1.0).cpu().numpy())
 
     def audio(self, first: int, stop: int) -> Float[Tensor, "1 f layers a"]:
         """Feature rows of some frames; the last row again where the voice ends before the motion."""

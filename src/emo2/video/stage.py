@@ -280,7 +280,8 @@ class VideoStage(nn.Module):
             raise ValueError(f"a clip has {length} frames; frame {start} begins none")
         steps = self.config.steps_for(steps)
         arms = portrait if look.arms_move else None
-        script = Script.of(features, motion, maps, arms, seed=seed, steps=steps)
+        lids = look.eyelids is not None
+        script = Script.of(features, motion, maps, arms, seed=seed, steps=steps, lids=lids)
         for first in range(0, len(script.motion), length):
             script.forget(first, max(self.config.denoiser.audio_window, look.reach(script.fps)))
             if first < start:
@@ -305,11 +306,12 @@ class VideoStage(nn.Module):
             with quick(seen.image.device):
                 painted.append(self.painter(prepare(field, seen.image), hints))
         windows = [w for view in look.views for w in self._windows(view, script, first, stop)]
-        frames = []
+        frames, closures = [], script.closures(first, stop)
         for number, arms in enumerate(look.arms(script, first, stop)):
             flows = [field.flow[0, number] for field in fields]
             visible = [field.visibility[0, number] for field in fields]
-            frame, flow = look.compose(flows, painted, windows, number, visible, arms)
+            eyes = closures[number]
+            frame, flow = look.compose(flows, painted, windows, number, visible, arms, eyes)
             look.lay_arms(frame, flow, arms)
             look.keep_tone(frame)
             frames.append(frame)
