@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -484,14 +484,20 @@ def test_rest_does_not_depend_on_the_windows() -> None:
     assert torch.equal(torch.cat(parts), whole)
 
 
-def hearing(*heard: float) -> tuple[torch.nn.Module, Tensor]:
-    """A phone head, and speech in which it hears an m with these probabilities."""
+def hearing(*heard: float, halfway: Sequence[float] = ()) -> tuple[torch.nn.Linear, SpeechFeatures]:
+    """A phone head, and speech in which it hears an m with these probabilities (`halfway`: half a frame later)."""
     head = torch.nn.Linear(1, 48)
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     head.weight.data[BILABIALS[1], 0] = 1.0
-    share = torch.tensor(heard)
-    return head, (45.0 * share / (1.0 - share) - 2.0).clamp(min=1e-6).log()[:, None]
+    at, later = (
+        (45.0 * share / (1.0 - share) - 2.0).clamp(min=1e-6).log()[:, None, None]
+        for share in (torch.tensor(heard), torch.tensor(halfway))
+    )
+    none = torch.zeros(len(at))
+    return head, SpeechFeatures(
+        values=at, halfway=later if halfway else None, energy=none, voiced=none, fps=25.0
+    )
 
 
 def test_lips_meet_where_a_bilabial_is_heard_and_only_there() -> None:
@@ -500,22 +506,51 @@ def test_lips_meet_where_a_bilabial_is_heard_and_only_there() -> None:
     jaw, close, lower = (FACE.start + FACE_ACTIONS.index(n) for n in (
         "jawOpen", "mouthClose", "mouthLowerDownLeft"))  # fmt: skip
     rows[:, jaw], rows[:, close], rows[:, lower] = 0.1, 0.04, 0.05
-    met = meet(rows, closure(*hearing(0.05, 0.05, 0.05, 0.9, 0.05, 0.05, 0.05)))
+    met = meet(rows, closure(*hearing(*7 * [0.05], halfway=(0.05, 0.05, 0.05, 0.9, *3 * [0.05]))))
     assert met[3, jaw] == met[3, close] == rows[3, jaw]
     assert met[3, lower] == 0
-    assert torch.equal(met[:2], rows[:2])
+    assert torch.equal(met[0], rows[0])
     assert torch.equal(met[6], rows[6])
 
 
-def test_a_closure_takes_two_frames_the_likelier_beside_its_peak_and_comes_and_goes() -> None:
-    share = closure(*hearing(0.05, 0.05, 0.08, 0.9, 0.06, 0.05, 0.05))
-    assert torch.equal(share[2:4], torch.ones(2))
-    assert 0 < share[4] < share[1] < 0.5
-    assert share[0] == share[5] == share[6] == 0
-    late = closure(*hearing(0.05, 0.05, 0.06, 0.9, 0.08, 0.05, 0.05))
-    assert torch.equal(late[3:5], torch.ones(2))
-    assert late[2] < 0.5
-    assert closure(*hearing(0.05, 0.05, 0.12, 0.05, 0.05))[3] < 0.1
+def test_a_sound_between_two_frames_closes_the_lips_half_a_frame_before_it_is_heard() -> None:
+    quiet = 9 * [0.02]
+    between = closure(*hearing(*quiet, halfway=(*4 * [0.02], 0.9, *4 * [0.02])))
+    assert between.argmax() == 4
+    assert between[4] == 1
+    assert 0.5 < between[5] < between[3] < 1
+    assert between[0] == between[1] == between[8] == 0
+    at = closure(*hearing(*4 * [0.02], 0.9, *4 * [0.02], halfway=quiet))
+    assert torch.equal(at[3:5] > 0.9, torch.tensor([True, True]))
+    assert closure(*hearing(*quiet, halfway=(*4 * [0.02], 0.1, *4 * [0.02]))).max() < 0.1
+
+
+def test_a_closure_stands_between_the_half_frames_that_hear_it_alike() -> None:
+    one = closure(*hearing(*9 * [0.02], halfway=(*4 * [0.02], 0.6, *4 * [0.02])))
+    two = closure(*hearing(*5 * [0.02], 0.5, *3 * [0.02], halfway=(*4 * [0.02], 0.6, *4 * [0.02])))
+    assert two[5] > one[5]
+    assert two[3] < one[3]
+
+
+def test_a_long_m_stays_closed_however_even_it_sounds() -> None:
+    sound = [0.02] * 4 + [0.99 - 0.01 * i for i in range(8)] + [0.02] * 4
+    share = closure(*hearing(*sound, halfway=sound))
+    assert share[4:11].min() > 0.9
+    assert share[[0, 1, 14, 15]].max() == 0
+
+
+def test_lips_that_the_network_closes_are_not_closed_a_second_time_beside_it() -> None:
+    jaw = FACE.start + FACE_ACTIONS.index("jawOpen")
+    close = FACE.start + FACE_ACTIONS.index("mouthClose")
+    rows = torch.zeros(7, row_width(hints=True))
+    rows[:, jaw] = torch.tensor([0.4, 0.4, 0.2, 0.0, 0.2, 0.4, 0.4])
+    share = torch.tensor([0.0, 0.0, 0.4, 1.0, 0.4, 0.0, 0.0])
+    met = meet(rows, share)
+    assert torch.equal(met, rows)
+    open_lips = meet(torch.where(rows > 0, 0.4, rows), share)
+    assert torch.allclose(
+        (open_lips[:, jaw] - open_lips[:, close])[[1, 2, 4]], torch.tensor([0.4, 0.24, 0.24])
+    )
 
 
 def test_a_closure_depends_on_no_frame_further_than_its_context() -> None:
@@ -523,9 +558,9 @@ def test_a_closure_depends_on_no_frame_further_than_its_context() -> None:
     head, speech = hearing(*torch.rand(2400, generator=generator).clamp(0.05, 0.9).tolist())
     whole = closure(head, speech)
     for first in range(0, 2400 - CONTEXT, 4):
-        begin, stop = max(first - CONTEXT, 0), first + 4 + CONTEXT
-        part = closure(head, speech[begin:stop])[first - begin :][:4]
-        assert torch.equal(part, whole[first : first + 4])
+        begin, stop = max(first - CONTEXT, 0), min(first + 4 + CONTEXT, 2400)
+        part = closure(head, cut(speech, begin, stop))[first - begin :][:4]
+        torch.testing.assert_close(part, whole[first : first + 4], atol=1e-6, rtol=0)
 
 
 def test_a_step_at_a_windows_border_is_spread_over_half_a_second_and_the_face_is_left_alone() -> (

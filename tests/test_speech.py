@@ -53,6 +53,20 @@ def test_blocks_leave_no_seam(encoder: SpeechEncoder, monkeypatch: pytest.Monkey
     parts = encoder.encode(voice(samples, block=1_711), 25.0)
     torch.testing.assert_close(parts.values, whole.values, atol=1e-5, rtol=0)
     torch.testing.assert_close(parts.energy, whole.energy, atol=1e-5, rtol=0)
+    torch.testing.assert_close(parts.halfway, whole.halfway, atol=1e-5, rtol=0)
+
+
+def test_halfway_is_what_a_voice_gives_that_begins_half_a_frame_later(
+    encoder: SpeechEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK_ROWS", 37)
+    samples = murmur(3.0)
+    found, later = (encoder.encode(voice(s), 25.0) for s in (samples, samples[RATE // 50 :]))
+    assert found.halfway is not None
+    inside = slice(context_rows(SMALL), -context_rows(SMALL) - 1)
+    torch.testing.assert_close(found.halfway[inside], later.values[inside], atol=2e-3, rtol=0)
+    assert (found.halfway - found.values)[inside].abs().max() > 0.05
+    assert encoder.encode(voice(samples), 24.0).halfway is None
 
 
 def test_there_is_a_row_for_every_film_frame(encoder: SpeechEncoder) -> None:

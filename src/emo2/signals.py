@@ -119,8 +119,10 @@ class SpeechFeatures:
     fps: float
     loud: float = 2 / 3
     """Energy of the whole voice's loud passages, by which silence is told; -20 dBFS where nobody measured it."""
+    halfway: Float[Tensor, "frames layers width"] | None = None
+    """What is heard half a frame later, where the encoder listens there too: at 25 frames a second an m may fall between."""
 
-    PER_FRAME: ClassVar[tuple[str, ...]] = ("values", "energy", "voiced")
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("values", "energy", "voiced", "halfway")
 
     def __len__(self) -> int:
         return self.values.shape[0]

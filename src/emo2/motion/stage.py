@@ -304,14 +304,15 @@ class MotionStage(nn.Module):
         done, total = 0, len(features)
         while done < total:
             begin = max(done - prefix, 0)
-            ahead = features.between(begin, min(begin + size + CONTEXT, total)).values
-            speech = ahead.flatten(1).to(device)
+            ahead = features.between(begin, min(begin + size + CONTEXT, total))
+            speech = ahead.values.flatten(1).to(device)
             part = _padded(speech[:size], size)
             noise = torch.randn(size, len(self.mean), generator=generator).to(device)
             rows = self._window(noise, part, known, seen, style, speed, steps)
             rows = eased(rows, len(known), self.fps)
             new = slice(done - begin, min(size, total - begin))
-            fresh = meet(self.natural(rows[new]), closure(self.phone, speech)[new])
+            share = closure(self.phone, ahead)[:size]
+            fresh = meet(self.natural(rows[: len(share)]), share)[new]
             known = rows[-prefix:]
             done += len(fresh)
             yield fresh.cpu()

@@ -190,19 +190,29 @@ class SpeechEncoder(nn.Module):
         gain, loud = gain_of(counts), _energy_of(loud_of(counts))
         rows = math.ceil(speech.duration_s * ROW_RATE) + 2
         rate = _Rate(fps, max(math.ceil(speech.duration_s * fps - 1e-6), 1))
-        for samples in _row_blocks(speech, rows, config):
-            frames = rate.frames(self._block(samples, gain))
+        # At other rates a row is none of the film's frames, so there is no half of one.
+        late = config.sample_rate // (2 * ROW_RATE) if fps == ROW_RATE else 0
+        for samples in _row_blocks(speech, rows, config, more=late):
+            frames = rate.frames(self._block(samples, gain, late))
+            heard = frames[:, :-2].unflatten(1, (-1, 1, config.width))
             if len(frames):
                 yield SpeechFeatures(
-                    values=frames[:, None, :-2], energy=frames[:, -2], voiced=frames[:, -1],
-                    fps=fps, loud=loud,
+                    values=heard[:, 0], halfway=heard[:, 1] if late else None,
+                    energy=frames[:, -2], voiced=frames[:, -1], fps=fps, loud=loud,
                 )  # fmt: skip
 
     @torch.inference_mode()
-    def _block(self, samples: Float[Tensor, " n"], gain: float) -> Float[Tensor, "rows d"]:
-        """Values, energy and voicing of a block's rows."""
-        measured = measure(samples[None] * gain, self.config)
-        values = self.rows(measured.to(self.norm.weight)).cpu()[0]
+    def _block(
+        self, samples: Float[Tensor, " n"], gain: float, late: int
+    ) -> Float[Tensor, "rows d"]:
+        """Values, those `late` samples later if any, energy and voicing of a block's rows."""
+        places = (0, late) if late else (0,)
+        found = [
+            measure(samples[None, at : len(samples) - late + at] * gain, self.config)
+            for at in places
+        ]
+        values = torch.cat([self.rows(m.to(self.norm.weight)).cpu()[0] for m in found], dim=1)
+        measured = found[0]
         context = context_rows(self.config)
         tracks = rearrange(measured[0, :, -TRACKS:], "(n s) c -> n s c", s=SLICES).mean(1)
         tracks = tracks[context : len(tracks) - context]
@@ -237,8 +247,10 @@ class Tracks:
         return now[:, 0], now[:, 1]
 
 
-def _row_blocks(speech: Speech, rows: int, config: SpeechConfig) -> Iterator[Tensor]:
-    """The samples behind consecutive blocks of rows, context included; silence beyond both ends."""
+def _row_blocks(
+    speech: Speech, rows: int, config: SpeechConfig, *, more: int = 0
+) -> Iterator[Tensor]:
+    """The samples behind consecutive blocks of rows, context and `more` included; silence beyond both ends."""
     hop = config.sample_rate // (ROW_RATE * SLICES)
     context = context_rows(config) * SLICES * hop + (WINDOW - hop) // 2
     source = speech.voice.blocks(config.sample_rate)
@@ -246,7 +258,7 @@ def _row_blocks(speech: Speech, rows: int, config: SpeechConfig) -> Iterator[Ten
     is_open = True
     for start in range(0, rows, _BLOCK_ROWS):
         count = min(_BLOCK_ROWS, rows - start)
-        wanted = samples_for(count, config)
+        wanted = samples_for(count, config) + more
         parts = [held]
         have = len(held)
         while have < wanted:
