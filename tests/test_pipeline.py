@@ -41,7 +41,9 @@ def test_the_same_seed_gives_the_same_film(
     assert not torch.equal(first, film(small_models, drawn_portrait, short_voice, seed=4))
 
 
-@pytest.mark.parametrize("wish", [{"style": "lively"}, {"speed": 2.0}, {"amplitude": 0.3}])
+@pytest.mark.parametrize(
+    "wish", [{"style": "lively"}, {"speed": 2.0}, {"amplitude": 0.3}, {"emotion": "joy"}]
+)
 def test_every_wish_changes_the_film(
     small_models: Models, drawn_bust: Portrait, short_voice: Speech, wish: dict[str, object]
 ) -> None:

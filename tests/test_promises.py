@@ -355,6 +355,11 @@ def test_an_unknown_preset_names_the_known_ones(bench: Bench) -> None:
     assert "compact" in said
 
 
+def test_an_unknown_emotion_names_the_known_ones(bench: Bench) -> None:
+    assert "unknown emotion 'rage'; give one of neutral, joy" in bench.refused(emotion="rage")
+    assert "the strength of joy is '2'" in bench.refused(emotion="joy:2")
+
+
 def test_an_unknown_style_names_the_known_ones(bench: Bench) -> None:
     assert "unknown style 'wild'" in bench.refused(style="wild")
 

@@ -12,10 +12,10 @@ import torch
 
 from emo2.hands.model import hand_points
 from emo2.hands.standin import stand_in
+from emo2.motion.emotions import EMOTIONS
 from emo2.signals import FACE_ACTIONS, Motion
 from emo2.studio import corpus, voice_changes, voices
 from emo2.studio.alignment import agreement, align
-from emo2.studio.emotion import EMOTIONS
 from emo2.studio.gesture import PHASES
 from emo2.studio.hand_shapes import REST_POSES
 from emo2.studio.mouth import mouth_actions

@@ -160,6 +160,11 @@ def _voice_flags(parser: argparse.ArgumentParser) -> None:
         help="neutral, calm, lively, presenter, storyteller, shy, emphatic, singer, sign-like",
     )
     parser.add_argument(
+        "--emotion",
+        metavar="E",
+        help="joy, anger, sadness, surprise, contempt; how strong: joy:0.5, up to 1.5",
+    )
+    parser.add_argument(
         "--speed", type=positive, default=1.0, metavar="X", help="pace of the hands"
     )
     parser.add_argument(
@@ -235,8 +240,8 @@ def run_generate(parsed: argparse.Namespace) -> int:
     from emo2.generate import Job, generate
     from emo2.video.latent_load import setup_of
 
-    fields = ("photo", "voice", "output", "preset", "seed", "style", "speed", "amplitude", "motion",
-              "save_motion", "size", "face", "device", "steps", "keep_frames")  # fmt: skip
+    fields = ("photo", "voice", "output", "preset", "seed", "style", "emotion", "speed", "amplitude",
+              "motion", "save_motion", "size", "face", "device", "steps", "keep_frames")  # fmt: skip
     wishes = {name: getattr(parsed, name) for name in fields}
     job = Job(**wishes, resume=not parsed.no_resume, setup=setup_of(vars(parsed)))
     show(generate(job), parsed)
@@ -247,7 +252,8 @@ def run_motion(parsed: argparse.Namespace) -> int:
     """A voice becomes a motion file."""
     from emo2.generate import MotionJob, make_motion
 
-    fields = ("voice", "output", "preset", "seed", "style", "speed", "amplitude", "preview")
+    fields = ("voice", "output", "preset", "seed", "style", "emotion", "speed", "amplitude",
+              "preview")  # fmt: skip
     show(make_motion(MotionJob(**{name: getattr(parsed, name) for name in fields})), parsed)
     return 0
 

@@ -20,6 +20,7 @@ from emo2.framing import reframe
 from emo2.hands import load_motion, resample
 from emo2.hands import save as save_motion
 from emo2.hands.preview import render_preview
+from emo2.motion.feeling import Feeling, felt
 from emo2.pipeline import Models, Options
 from emo2.portrait import find
 from emo2.reel import Reel, join
@@ -62,6 +63,7 @@ class Job:
     style: str | None = None
     speed: float = 1.0
     amplitude: float = 1.0
+    emotion: str | None = None
     motion: Path | None = None
     save_motion: Path | None = None
     size: tuple[int, int] | None = None
@@ -104,6 +106,7 @@ def generate(job: Job) -> Iterator[Event]:
     given = None if job.motion is None else load_motion(job.motion)
     models = pipeline.load(job.preset, device=job.device, setup=job.setup)
     pipeline.style_of(models.config.motion, job.options)
+    pipeline.feeling_of(models, job.options)
     found = find(image, models.finder, face_index=job.face or 0)
     portrait = reframe(found, pipeline.film_size(models, found.size, job.size), LONGEST_SIDE)
     yield from (Event(kind="note", text=n) for n in pipeline.notes(models, portrait))
@@ -167,12 +170,16 @@ class MotionJob:
     style: str | None = None
     speed: float = 1.0
     amplitude: float = 1.0
+    emotion: str | None = None
     preview: Path | None = None
 
     @property
     def options(self) -> Options:
         """What of it stage 1 is told."""
-        return Options(seed=self.seed, style=self.style, speed=self.speed, amplitude=self.amplitude)
+        return Options(
+            seed=self.seed, style=self.style, speed=self.speed, amplitude=self.amplitude,
+            emotion=self.emotion,
+        )  # fmt: skip
 
 
 def make_motion(job: MotionJob) -> Iterator[Event]:
@@ -183,11 +190,13 @@ def make_motion(job: MotionJob) -> Iterator[Event]:
     speech = media.read_voice(job.voice)
     config, stage_1 = pipeline.load_stage_1(job.preset)
     pipeline.style_of(config.motion, job.options)
+    feeling = Feeling.of(job.emotion or "neutral")
     yield Event(kind="progress", stage="speech", total=1)
     with torch.inference_mode():
-        features, _ = pipeline.hear(stage_1.speech, speech, config.fps)
+        features, again = pipeline.hear(stage_1.speech, speech, config.fps)
         yield Event(kind="progress", stage="motion", total=1)
-        motion = pipeline.plan(stage_1.motion, None, features, job.options).whole()
+        plan = pipeline.plan(stage_1.motion, None, features, job.options)
+        motion = felt(plan, again, feeling, job.seed).whole()
     save_motion(motion, job.output)
     if job.preview is not None:
         yield Event(kind="progress", stage="preview", total=1)

@@ -25,6 +25,7 @@ from emo2.guidance import draw, fit_camera
 from emo2.hands import resample
 from emo2.media import num_frames
 from emo2.motion import MotionStage, SpeechMotion
+from emo2.motion.feeling import Feeling, felt
 from emo2.portrait import PortraitFinder
 from emo2.presets import PRESETS
 from emo2.reel import Reel, cut, join
@@ -54,6 +55,8 @@ class Options:
     """Pace of the hands against the style's usual one."""
     amplitude: float = 1.0
     """Size of the moves against the usual; 0 keeps the photo's pose."""
+    emotion: str | None = None
+    """One of `EMOTIONS`, on the face and in head and hands: NAME, or NAME:STRENGTH up to 1.5; None: the photo's face."""
     steps: int | None = None
     """Diffusion steps of stage 2; None: the preset's."""
 
@@ -98,9 +101,18 @@ def direct(
     for_motion, for_film = hear(models.speech, speech, models.motion.fps)
     planned = given is None
     entering = entering_sides(portrait) if isinstance(models.video, VideoStage) else (False, False)
+    feeling = feeling_of(models, options)
     motion = (
-        plan(models.motion, portrait, for_motion, options, entering) if planned else Reel.of(given)
+        Reel.of(given)
+        if given is not None
+        else plan(models.motion, portrait, for_motion, options, entering)
     )
+    if feeling is not None:
+        if given is not None and given.face is None:
+            raise UserError(
+                "the motion has no face to lay an emotion on; leave --emotion out, or give a motion with a face"
+            )
+        motion = felt(motion, for_film, feeling, options.seed)
     if models.ears is None:
         return for_film, motion
     fps = models.config.fps
@@ -160,12 +172,13 @@ def plan(
 
     `entering`: hands (left, right) that the portrait does not show and that may come into the picture.
     """
+    feeling = Feeling.of(options.emotion or "neutral")
     windows = stage.windows(
         features,
         start=None if portrait is None else pose_of(portrait, fps=stage.fps, entering=entering),
         style=style_of(stage.config, options),
-        speed=options.speed,
-        amplitude=options.amplitude,
+        speed=options.speed * feeling.tempo,
+        amplitude=options.amplitude * feeling.size,
         seed=options.seed,
     )
     return Reel(windows, len(features))
@@ -214,6 +227,18 @@ def render(
         look, portrait, features, moves, maps,
         seed=options.seed, steps=options.steps, start=start, state=state,
     )  # fmt: skip
+
+
+def feeling_of(models: Models, options: Options) -> Feeling | None:
+    """The emotion asked for, if there is one of that name and this preset moves faces by actions."""
+    if options.emotion is None:
+        return None
+    if isinstance(models.video, LatentStage) or not models.motion.config.hints:
+        raise UserError(
+            f"an emotion ({options.emotion}) moves a face's actions, which this preset does not take; "
+            "leave it out, or take the compact preset"
+        )
+    return Feeling.of(options.emotion)
 
 
 def style_of(config: MotionConfig, options: Options) -> str:

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from emo2.motion.emotions import EMOTIONS
 from emo2.signals import FACE_ACTIONS, Motion
 from emo2.studio import corpus, real_voices, voice_changes, voices
-from emo2.studio.emotion import EMOTIONS, express, laugh
+from emo2.studio.emotion import express, laugh
 from emo2.studio.mouth import Manner, mouth_actions
 from emo2.studio.phones import SILENCE, Phone, join, per_frame
 from emo2.studio.presence import (
