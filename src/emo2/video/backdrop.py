@@ -6,15 +6,17 @@ Around the head the frame is therefore laid over a plate: the photo with the per
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from emo2.signals import Portrait
+from emo2.video.hair_finding import find_locks
+from emo2.video.hanging_hair import Lock
 from emo2.video.head_edge import Edge, HeadEdge, moved
-from emo2.video.layer_paint import masked_blur, shrunk
+from emo2.video.painted_out import painted_out
 
 MARGIN, FEATHER = 0.05, 0.07
 """Around the person: what surely moves with it, and over which it fades; in face heights."""
@@ -33,11 +35,8 @@ HAIR = 2.0
 """How much larger hair may be than that ellipse."""
 SHOULDERS = 0.45
 """Where shoulders are below the chin, in face heights."""
-FILL_PIXELS, FILL_REACH = 240, 4
-"""Long side of the picture while the person's place is filled, and how far a filled pixel looks: the first tenth of a
-face height inside the border is all that a film shows, and texture is not continued."""
-GRAIN = 2.0
-"""Pixels that grain and weave are finer than."""
+THREAD = 0.03
+"""Where hair that hangs is taken out of the person, nothing thinner than twice this stays outside of it; in face heights."""
 MOST = 0.97
 """A head that fills more of the picture has nothing behind it."""
 
@@ -47,7 +46,11 @@ class Backdrop:
     """Plate and matte of one photo."""
 
     plate: Float32[np.ndarray, "h w 3"]
-    """The photo without the person, in [-1, 1]."""
+    """The photo without the head, in [-1, 1]."""
+    wall: Float32[np.ndarray, "h w 3"]
+    """The same without hair that hangs."""
+    locks: tuple[Lock, ...]
+    """Hair that hangs before the wall and behind the head."""
     held: Float32[np.ndarray, "h w"]
     """0 where the plate shows in the photo itself, 1 where whatever is there moves."""
     person: Float32[np.ndarray, "h w"]
@@ -71,6 +74,9 @@ class Backdrop:
         if portrait.limb_masks is not None:
             limbs = portrait.limb_masks.amax(0).cpu().numpy()
             person = np.maximum(person, (limbs > 0.3).astype(np.float32))
+        locks = find_locks(pixels, person, (x0, y0, x1, y1))
+        for lock in locks:
+            person = _without(person, lock, (x0 + x1) / 2, THREAD * tall)
         sure = _grown(person, MARGIN * tall)
         held = cv2.GaussianBlur(
             _grown(person, (MARGIN + FEATHER) * tall), (0, 0), FEATHER * tall / 2
@@ -83,14 +89,34 @@ class Backdrop:
         here = np.broadcast_to((fade * fade * (3 - 2 * fade))[:, None], (height, width))
         here, rows = np.ascontiguousarray(here, np.float32), max(rows, 1)
         matte = cv2.GaussianBlur(_grown(person, EDGE * tall), (0, 0), EDGE * tall)
+        wall = painted_out(
+            photo, np.maximum.reduce([sure, *(_grown(lock, MARGIN * tall) for lock in locks)]) > 0.5
+        )
         return Backdrop(
-            plate=_painted_out(photo, sure > 0.5),
+            plate=np.where((sure > 0.5)[..., None], wall, photo) if locks else wall,
+            wall=wall,
+            locks=tuple(
+                Lock.build(photo, lock > 0.5, person > 0.5, (x0, y0, x1, y1)) for lock in locks
+            ),
             held=held,
             person=matte,
             here=here,
             rows=rows,
             edge=HeadEdge.build(matte, (x0, y0, x1, y1), rows),
         )
+
+    def follow(
+        self, flow: Float32[np.ndarray, "h w 2"], visible: Float32[np.ndarray, "h w"]
+    ) -> Edge | None:
+        """Let the head's edge go with it, in place, and hair that hangs; None where the head rests (`HeadEdge.follow`)."""
+        edge = self.edge.follow(flow, visible)
+        if edge is None or not self.locks:
+            return edge
+        plate, hair = self.wall.copy(), np.zeros((*self.person.shape, 1), np.float32)
+        for lock in self.locks:
+            part = hair[lock.box]
+            part[:] = np.maximum(part, lock.lay(plate, edge)[..., None])
+        return replace(edge, plate=plate, hair=hair[edge.box] * (1.0 - edge.head))
 
     def behind(self, places: Float32[np.ndarray, "h w 2"]) -> Float32[np.ndarray, "h w 1"]:
         """1 where the plate, not paint, stands for what the moved photo hides; for every row of the picture."""
@@ -109,7 +135,13 @@ class Backdrop:
         if edge is not None:
             bare = edge.bare * self.here[edge.box][..., None]
             shown[edge.box] = np.maximum(shown[edge.box], bare)
-        frame[part] += (self.plate[part] - frame[part]) * shown
+            if edge.hair is not None:
+                shown[edge.box] = np.maximum(shown[edge.box], edge.hair)
+        frame[part] += (self.plate_of(edge)[part] - frame[part]) * shown
+
+    def plate_of(self, edge: Edge | None) -> Float32[np.ndarray, "h w 3"]:
+        """What is behind the head in a frame."""
+        return self.plate if edge is None or edge.plate is None else edge.plate
 
     def _away_from(
         self, matte: Float32[np.ndarray, "h w"], places: Float32[np.ndarray, "rows w 2"]
@@ -155,44 +187,20 @@ def head_mask(
     return (cv2.resize(found, size, interpolation=cv2.INTER_LINEAR) > 0.3).astype(np.float32)
 
 
+def _without(
+    person: Float32[np.ndarray, "h w"],
+    lock: Float32[np.ndarray, "h w"],
+    middle: float,
+    thin: float,
+) -> Float32[np.ndarray, "h w"]:
+    """The person without hanging hair, nor what is left of it at its outer side, thinner than twice `thin`."""
+    rest = np.minimum(person, 1.0 - lock)
+    core = _grown(1.0 - _grown(1.0 - rest, thin), thin)
+    reach, on_left = round(3 * thin) + 1, float(np.flatnonzero(lock.any(0)).mean()) < middle
+    outside = cv2.dilate(lock, np.ones((1, reach)), anchor=(0 if on_left else reach - 1, 0))
+    return np.where(outside > 0.5, np.minimum(rest, core), rest)
+
+
 def _grown(mask: Float32[np.ndarray, "h w"], radius: float) -> Float32[np.ndarray, "h w"]:
     side = 2 * max(round(radius), 1) + 1
     return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
-
-
-def _painted_out(
-    photo: Float32[np.ndarray, "h w 3"], person: Bool[np.ndarray, "h w"]
-) -> Float32[np.ndarray, "h w 3"]:
-    """The photo with the person's place continued from its border inwards, edges too (Telea 2004, OpenCV's), and grain."""
-    height, width = person.shape
-    wall, share = shrunk(photo + 1.0, ~person, FILL_PIXELS)
-    pixels = (wall * 127.5).clip(0, 255).astype(np.uint8)
-    filled = cv2.inpaint(pixels, (share < 0.5).astype(np.uint8), FILL_REACH, cv2.INPAINT_TELEA)
-    filled = cv2.resize(filled.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    plate = np.where(person[..., None], filled / 127.5 - 1.0, photo).astype(np.float32)
-    return plate + _mirrored_grain(photo, person)
-
-
-def _mirrored_grain(
-    photo: Float32[np.ndarray, "h w 3"], person: Bool[np.ndarray, "h w"]
-) -> Float32[np.ndarray, "h w 3"]:
-    """What is finer than `GRAIN` pixels in the photo around the person, mirrored at the border; 0 outside of the person."""
-    known = ~person
-    if not known.any() or known.all():
-        return np.zeros_like(photo)
-    fine = np.where(known[..., None], photo - masked_blur(photo, known, GRAIN), 0.0)
-    usual = float(np.median(np.abs(fine[known])))
-    fine = fine.clip(-4.0 * usual, 4.0 * usual).astype(np.float32)  # a strand of hair is no grain
-    _, found = cv2.distanceTransformWithLabels(
-        person.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    label = found.astype(np.int64)  # of the nearest known pixel
-    ys, xs = np.nonzero(known)
-    border = np.zeros((int(label.max()) + 1, 2), np.int64)
-    border[label[ys, xs]] = np.stack([ys, xs], axis=-1)
-    at = np.stack(np.nonzero(person), axis=-1)
-    mirrored = 2 * border[label[person]] - at
-    mirrored = mirrored.clip(0, np.array(person.shape) - 1)
-    grain = np.zeros_like(photo)
-    grain[person] = fine[mirrored[:, 0], mirrored[:, 1]]
-    return grain

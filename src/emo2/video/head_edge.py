@@ -51,6 +51,16 @@ class Edge:
     """1 where what is behind the head shows, which the photo hides."""
     own: Float32[np.ndarray, "y x 1"]
     """1 where the photo's own pixels are the head's, whatever else is painted."""
+    head: Float32[np.ndarray, "y x 1"]
+    """1 where the moved head is, and below it neck and shoulders."""
+    carried: Float32[np.ndarray, "y x 2"]
+    """The head's flow, as far as it goes on beside it."""
+    flow: Float32[np.ndarray, "y x 2"]
+    """The picture's flow, the head's edge with it."""
+    plate: Float32[np.ndarray, "h w 3"] | None = None
+    """What is behind the head in this frame; None: as in the photo."""
+    hair: Float32[np.ndarray, "y x 1"] | None = None
+    """1 where hair behind the head is or was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +125,16 @@ class HeadEdge:
         places = self.rest + carried
         head = moved(self.person, places)
         own = np.minimum(head / SOFT, 1.0) * moved(self.rim, places)
-        own = np.maximum(own, head * (1.0 - fetched)) * self.above[self.box]  # no wall in the head
+        above = self.above[self.box]
+        own = np.maximum(own, head * (1.0 - fetched)) * above  # no wall in the head
         # The head's pixels beside the moved head are smeared out, or left behind where it was.
-        ghost = np.minimum(fetched / SOFT, 1.0) * self.above[self.box]
+        ghost = np.minimum(fetched / SOFT, 1.0) * above
         bare = np.maximum(1.0 - shown, ghost) * (1.0 - head)
         given += own[..., None] * (carried - given)
-        return Edge(box=self.box, bare=bare[..., None], own=own[..., None])
+        return Edge(
+            box=self.box, bare=bare[..., None], own=own[..., None], head=head[..., None],
+            carried=carried, flow=given,
+        )  # fmt: skip
 
     def _carry(
         self, flow: Float32[np.ndarray, "y x 2"], head: Float32[np.ndarray, "y x"]

@@ -136,7 +136,7 @@ class Look:
             flow = self.folded.carry(flow, arms.layers)
         backdrop, behind, edge = self.backdrop, None, None
         if backdrop is not None:
-            edge = backdrop.edge.follow(flow, self.composer.seen(visible))
+            edge = backdrop.follow(flow, self.composer.seen(visible))
         lids = ()
         if self.eyelids is not None and closures is not None:
             lids = self.eyelids.follow(self.composer.places, flow, closures)
@@ -144,7 +144,7 @@ class Look:
         frame = self.composer.warp(flow)
         places = self.composer.places + flow
         if backdrop is not None:
-            behind = backdrop.plate, backdrop.behind(places)
+            behind = backdrop.plate_of(edge), backdrop.behind(places)
         if edge is not None:
             free = np.ones((*flow.shape[:2], 1), np.float32) if free is None else free
             free[edge.box] *= 1.0 - edge.own
