@@ -16,8 +16,14 @@ SHIFT = 10
 """Pixels that the head turns to the left by."""
 
 
-def bust(*, long: bool = True, wall: tuple[float, float, float] = (0.1, 0.5, 0.3)) -> Portrait:
-    """A head with dark hair before a plain wall, 320 x 272; long hair hangs beside the neck down to the shoulders."""
+WALL = (0.1, 0.5, 0.3)
+
+
+def bust(*, long: bool = True, tied: int = 0, wall: tuple[float, float, float] = WALL) -> Portrait:
+    """A head with dark hair before a plain wall, 320 x 272; long hair hangs beside the neck down to the shoulders.
+
+    `tied`: how wide it is beside the jaw, in pixels, where it is a tail.
+    """
     y, x = torch.meshgrid(torch.arange(320.0), torch.arange(272.0), indexing="ij")
     image = torch.tensor(wall)[:, None, None].expand(3, 320, 272).clone()
     image += 0.02 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
@@ -29,6 +35,9 @@ def bust(*, long: bool = True, wall: tuple[float, float, float] = (0.1, 0.5, 0.3
     if long:
         for low, high in (LEFT, RIGHT):
             fill((x >= low) & (x < high) & (y > 110) & (y < ENDS), HAIR)
+            if tied:
+                fill((x >= low) & (x < high) & (y > 164) & (y < 176), wall)
+                fill(((x - (low + high - 1) / 2).abs() < tied / 2) & (y > 160) & (y < 180), HAIR)
     fill(((x - 136) / 44) ** 2 + ((y - 112) / 68) ** 2 < 1, HAIR)
     fill(((x - 136) / 36) ** 2 + ((y - 136) / 44) ** 2 < 1, SKIN)
     fill(((x - 136).abs() < 18) & (y > 160) & (y < 224), SKIN)
@@ -80,7 +89,9 @@ def test_hair_that_hangs_is_found_on_both_sides_and_belongs_to_no_head() -> None
 
 
 @pytest.mark.parametrize(
-    "portrait", [bust(long=False), bust(wall=HAIR)], ids=["short hair", "a wall like the hair"]
+    "portrait",
+    [bust(long=False), bust(wall=HAIR), bust(tied=6)],
+    ids=["short hair", "a wall like the hair", "a tail"],
 )
 def test_there_is_no_hanging_hair_where_none_can_be_told(portrait: Portrait) -> None:
     backdrop = Backdrop.build(portrait)

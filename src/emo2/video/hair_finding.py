@@ -33,12 +33,12 @@ THREADS = 0.15
 """How far thin hair goes on from a lock, in face heights."""
 SMOOTH = 0.01
 """Over which a lock's outline is, in face heights."""
-WIDE = 0.06
-"""Least mean width of a lock, in face heights."""
+WIDE, TAIL = 0.06, (-0.2, 0.08)
+"""Least mean width of a lock; its least one from above the chin to it, for tails are tied; in face heights."""
 BARE, BESIDE = (0.12, 1.0, 1.5), (0.35, 0.4)
 """Wall is so far from the matte, from so far above the brows, so far aside; further down than the brows and the
 fourth only beyond the face and the fifth: there hair may hang."""
-CENTRE, NEARBY, JOINED = (0.25, 0.1), 0.06, 0.8
+CENTRE, NEARBY, JOINED = (0.25, 0.03), 0.06, 0.8
 """In no more than the second's share of its rows a lock hangs nearer to the middle than the first; above the chin it is
 nearer to the head than the third in the fourth's share of them."""
 BEYOND, HAIRY, DOUBT = (0.03, 0.08), 2.0, 0.3
@@ -176,6 +176,9 @@ def hangs(
     if high > HANGS[0] or low < HANGS[1] or piece.sum() < WIDE * unit * rows.sum():
         return False
     if (piece & (np.abs(across) < CENTRE[0])).any(1).sum() > CENTRE[1] * rows.sum():
+        return False
+    neck = (down[:, 0] > 1.0 + TAIL[0]) & (down[:, 0] < 1.0)
+    if piece[neck].sum(1).min() < TAIL[1] * unit:
         return False
     upper = piece & (down < 0.9)
     if (upper & head).any(1).sum() < JOINED * upper.any(1).sum():
