@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,9 +16,13 @@ from emo2.hands.fit import HandFit, Sight
 from emo2.hands.flesh import Flesh, flesh_of
 from emo2.portrait.skin import lies_on_other, stands_free
 from emo2.signals import HAND_SIDES, Portrait
+from emo2.video.arm_cutter import ArmShares
 from emo2.video.hand_sight import fit_of, lies_on_arm, mended, see_hand, with_fit
 from emo2.video.hands_meeting import clasped
 from emo2.video.layer_masks import Limb, arm_mask, fault, find_limb, segment_distance
+
+_SURELY_FOREARM = 0.6
+"""Share from which the cutter is believed against the outline of a hand."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,13 @@ class FittedHand:
     limb: Limb
     sight: Sight
     fit: HandFit
+
+    def without_forearm(self, shares: ArmShares) -> FittedHand:
+        """The same without what is surely forearm beside the hand."""
+        assert self.sight.hand is not None
+        forearm = (shares[3] > _SURELY_FOREARM) & (shares[4] < 1.0 - _SURELY_FOREARM)
+        hand = np.where(forearm, 0, self.sight.hand).astype(np.float32)
+        return replace(self, sight=replace(self.sight, hand=hand))
 
     def flesh(self) -> tuple[Flesh, np.ndarray]:
         """The mesh as thick as the photo has it, and the hand's mask."""

@@ -129,10 +129,15 @@ def _held_by(
     colour: Float32[np.ndarray, "h w 4"], tube: Float32[np.ndarray, "h w"]
 ) -> Float32[np.ndarray, "h w 4"]:
     """What hangs together with the completed forearm: other pieces are wall between fingers."""
-    _, labels = cv2.connectedComponents((colour[..., 3] > 0.02).astype(np.uint8), connectivity=8)
+    shown = (colour[..., 3] > 0.02).astype(np.uint8)
+    around = np.ones((3, 3), np.uint8)
+    # Threads along the hand's rim hold nothing.
+    pieces = cv2.morphologyEx(shown, cv2.MORPH_OPEN, around) | (tube > 0.5).astype(np.uint8)
+    _, labels = cv2.connectedComponents(pieces, connectivity=8)
     held = np.bincount(labels[tube > 0.5], minlength=int(labels.max()) + 1) > 0
     held[0] = False
-    return colour * held[np.asarray(labels, np.intp)][..., None]
+    kept = cv2.dilate(held[np.asarray(labels, np.intp)].astype(np.uint8), around)
+    return colour * kept[..., None].astype(np.float32)
 
 
 def _grown(taken: Float32[np.ndarray, "h w"], reach: float) -> Float32[np.ndarray, "h w"]:

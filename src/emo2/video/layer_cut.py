@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from emo2.video import layer_paint
+from emo2.video.arm_outline import hidden_width, without_wall
 from emo2.video.arm_surface import ArmPart
 from emo2.video.layer_masks import (
     Limb,
@@ -50,6 +51,8 @@ _RIM = 0.015
 """Shoulder widths about a hand's mask that go with it."""
 _UPPER_WIDE = 1.3
 """Half widths of an arm from its upper bone up to which it may be upper arm."""
+_SLEEVE_WIDE = 2.5
+"""... and its sleeve, beside a bare forearm's hand."""
 _WIDENS = 1.0
 """Half widths of an arm by which a forearm at its elbow is wider to either side than at its wrist, at most."""
 _SOFT = 0.03
@@ -227,8 +230,8 @@ def _beside_forearm(
     skin = like_skin(pixels, palm, _LIGHT) if palm.any() else np.zeros_like(front)
     if not shown.any() or skin[shown].mean() < 0.5:
         return np.zeros_like(front)
-    cloth = ~skin & (bones.along_fore > 0.5)
-    return beside & (outside | cloth) & (bones.upper < _UPPER_WIDE * limb.radius)
+    cloth = ~skin & (bones.along_fore > 0.5) & (bones.upper < _SLEEVE_WIDE * limb.radius)
+    return beside & (cloth | (outside & (bones.upper < _UPPER_WIDE * limb.radius)))
 
 
 def _elbow_fade(limb: Limb) -> float:
@@ -291,6 +294,7 @@ def cut(
         front = fore_part(image, arm, limb, bones) if fore is None else arm & fore
         if hand is not None:
             front &= ~_beside_forearm(image, front, hand, limb, bones)
+        arm = without_wall(image, arm, front, limb.unit)
         planes, moved = _cut_folded((colour, alpha), (arm, front), image, limb, bones, origin)
         stretch = 0.6 * float(np.linalg.norm(limb.wrist - limb.elbow))
     else:
@@ -345,6 +349,7 @@ def _cut_folded(
     width = np.quantile(bones.upper[seen], 0.9) if seen.any() else limb.radius
     width = min(width, _UPPER_WIDE * limb.radius)
     under = (bones.upper < width) & (bones.along_upper < 1.05) & between(no_hand)
+    under &= hidden_width(seen, front, limb, origin)
     behind = arm & (~front | (begins < 0.98) | under)
     shape = _blur_inside(behind.astype(np.float32), arm, max(1.0, unit / 300))
     shape = alpha * _extend(shape, arm)

@@ -244,7 +244,9 @@ def _look(
     if cutter is not None:  # again with the hands that are now elsewhere
         portrait, others = see_arms(cutter, pixels, found, portrait, skip=fits)
         sights = {side: sight for side, sight in sights.items() if side in fits} | others
-    return portrait, fits, {side: sight.shares for side, sight in sights.items()}
+    shares = {side: sight.shares for side, sight in sights.items()}
+    fits = {s: f.without_forearm(shares[s]) if s in shares else f for s, f in fits.items()}
+    return portrait, fits, shares
 
 
 def _shown(arms: list[Arm], box: Box) -> np.ndarray:
