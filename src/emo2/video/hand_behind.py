@@ -132,7 +132,8 @@ def _held_by(
     shown = (colour[..., 3] > 0.02).astype(np.uint8)
     around = np.ones((3, 3), np.uint8)
     # Threads along the hand's rim hold nothing.
-    pieces = cv2.morphologyEx(shown, cv2.MORPH_OPEN, around) | (tube > 0.5).astype(np.uint8)
+    solid = cv2.morphologyEx(shown, cv2.MORPH_OPEN, around) > 0
+    pieces = (solid | (tube > 0.5)).astype(np.uint8)
     _, labels = cv2.connectedComponents(pieces, connectivity=8)
     held = np.bincount(labels[tube > 0.5], minlength=int(labels.max()) + 1) > 0
     held[0] = False
