@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pytest
-import torch
 
-from emo2.hands.fit import HandFit, Sight
-from emo2.video.arm_finding import FittedHand
+from emo2.video.arm_finding import hand_alone
 from emo2.video.arm_outline import hidden_width, without_wall
 from emo2.video.layer_masks import Limb
 
@@ -84,12 +80,7 @@ def test_what_the_cutter_calls_forearm_is_no_finger() -> None:
     shares = np.zeros((5, 40, 40), np.float32)
     shares[4, :20], shares[3, 20:] = 1, 1
     shares[3:, 5:8] = 0.5  # not sure there
-    sight = Sight(
-        side="left", points=torch.zeros(21, 3), elbow=torch.zeros(2), inside=hand, hand=hand, scale=1.0
-    )  # fmt: skip
-    fitted = FittedHand(limb(), sight, cast("HandFit", None))
-    found = fitted.without_forearm(shares).sight.hand
-    assert found is not None
+    found = hand_alone(hand, shares)
     assert found[5:20, 5:30].all()
     assert not found[20:].any()
-    assert hand[30, 15] == 1  # the sight that was given is as it was
+    assert hand[30, 15] == 1  # what was given is as it was

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float32
 
 from emo2.hands import stand_in
 from emo2.hands.fit import HandFit, Sight
@@ -36,14 +37,18 @@ class FittedHand:
     def without_forearm(self, shares: ArmShares) -> FittedHand:
         """The same without what is surely forearm beside the hand."""
         assert self.sight.hand is not None
-        forearm = (shares[3] > _SURELY_FOREARM) & (shares[4] < 1.0 - _SURELY_FOREARM)
-        hand = np.where(forearm, 0, self.sight.hand).astype(np.float32)
-        return replace(self, sight=replace(self.sight, hand=hand))
+        return replace(self, sight=replace(self.sight, hand=hand_alone(self.sight.hand, shares)))
 
     def flesh(self) -> tuple[Flesh, np.ndarray]:
         """The mesh as thick as the photo has it, and the hand's mask."""
         assert self.sight.hand is not None
         return flesh_of(stand_in(), self.fit, self.sight), self.sight.hand
+
+
+def hand_alone(hand: Float32[np.ndarray, "h w"], shares: ArmShares) -> Float32[np.ndarray, "h w"]:
+    """A hand's outline without the strip of forearm that it may have taken along."""
+    forearm = (shares[3] > _SURELY_FOREARM) & (shares[4] < 1.0 - _SURELY_FOREARM)
+    return np.where(forearm, 0, hand).astype(np.float32)
 
 
 def fitted_hands(pixels: np.ndarray, portrait: Portrait) -> dict[int, FittedHand]:
