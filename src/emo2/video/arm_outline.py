@@ -18,7 +18,7 @@ _AROUND = 0.15
 _CRUMB = 0.015
 """Half the width of what is no arm any more where wall beside it went."""
 _SAMPLES = 400
-_UNLIKE = 0.1
+_UNLIKE = 0.05
 """Least difference of colours (of 1) from all of the arm's for a place to be wall, ..."""
 _MIXED = 0.04
 """At a wall's edge, what is this unlike the arm goes with it."""
