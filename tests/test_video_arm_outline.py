@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emo2.video.arm_finding import hand_alone
-from emo2.video.arm_outline import hidden_width, without_wall
+from emo2.video.arm_outline import hidden_width, with_rims, without_wall
 from emo2.video.layer_masks import Limb
 
 SIDE, UNIT = 200, 200.0
@@ -84,3 +84,25 @@ def test_what_the_cutter_calls_forearm_is_no_finger() -> None:
     assert found[5:20, 5:30].all()
     assert not found[20:].any()
     assert hand[30, 15] == 1  # what was given is as it was
+
+
+def test_rims_of_the_arms_colours_come_along_where_there_is_a_person_and_no_trunk() -> None:
+    image, _, _ = picture()
+    arm = np.zeros((SIDE, SIDE), bool)
+    arm[10:80, 50:120] = True
+    arm[80:182, 60:100] = True  # its elbow's tip is cut off: 182 to 190
+    may_be = np.zeros_like(arm)
+    may_be[170:195, 50:110] = True  # wall about it too
+    found = with_rims(image, arm, limb(), may_be)
+    assert found[183:189, 62:98].all()
+    assert not (found & ~arm)[:182].any()
+    assert not found[190:].any()
+    assert np.array_equal(with_rims(image, arm, limb(), np.zeros_like(arm)), arm)
+
+
+def test_nothing_is_added_about_the_fingers() -> None:
+    image, arm, _ = picture()
+    without = arm.copy()
+    without[114:126, 112:150] = False  # between the fingers, which `limb` has on both sides
+    found = with_rims(image, without, limb(), np.ones_like(arm))
+    assert not found[116:124, 114:148].any()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from emo2.video.layer_masks import Limb, pixel_grid
+from emo2.video.layer_masks import Limb, draw_hull, pixel_grid
 
 _NEAR = 0.12
 """Shoulder widths about a hand and its forearm within which a cut is doubted, ..."""
@@ -17,6 +17,10 @@ _AROUND = 0.15
 """... and about that, within which the wall shows its colours."""
 _CRUMB = 0.015
 """Half the width of what is no arm any more where wall beside it went."""
+_RIMS, _OWN = 0.06, 0.05
+"""Shoulder widths beside a cut within which the arm may go on, and how far from its colours."""
+_FINGERS = 0.04
+"""Shoulder widths about a hand in which nothing is added: between fingers there is wall."""
 _SAMPLES = 400
 _UNLIKE = 0.05
 """Least difference of colours (of 1) from all of the arm's for a place to be wall, ..."""
@@ -67,6 +71,34 @@ def without_wall(
 def _round(radius: float) -> np.ndarray:
     side = 2 * max(1, round(radius)) + 1
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+
+
+def with_rims(
+    image: Float32[np.ndarray, "h w 3"],
+    arm: Bool[np.ndarray, "h w"],
+    limb: Limb,
+    may_be: Bool[np.ndarray, "h w"],
+) -> Bool[np.ndarray, "h w"]:
+    """The arm with rims of it that its cut has left: they would stay where they are when it moves.
+
+    `may_be`: where there is a person and no trunk.  Rims have the arm's colours, and lie not about its fingers.
+    """
+    unit, solid = limb.unit, arm.astype(np.uint8)
+    hand = np.zeros_like(solid)
+    draw_hull(hand, limb, 1)
+    beside = cv2.dilate(solid, _round(_RIMS * unit)) > 0
+    beside &= may_be & ~arm & (cv2.dilate(hand, _round(_FINGERS * unit)) == 0)
+    around = cv2.dilate(beside.astype(np.uint8), _round(_AROUND * unit)) > 0
+    own = _samples(image, (cv2.erode(solid, _round(0.01 * unit)) > 0) & around)
+    if len(own) == 0 or not beside.any():
+        return arm
+    rims = np.zeros_like(arm)
+    rims[beside] = _off(image[beside], own) < _OWN
+    grown = cv2.morphologyEx((arm | rims).astype(np.uint8), cv2.MORPH_OPEN, _round(0.01 * unit))
+    _, labels = cv2.connectedComponents(((grown > 0) | arm).astype(np.uint8), connectivity=4)
+    held = np.bincount(labels[arm], minlength=int(labels.max()) + 1) > 0
+    held[0] = False
+    return held[np.asarray(labels, np.intp)]
 
 
 def _samples(

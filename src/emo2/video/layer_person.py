@@ -17,6 +17,7 @@ from emo2.portrait.skin import hand_by_skin
 from emo2.signals import Portrait
 from emo2.video import layer_paint
 from emo2.video.arm_cutter import ArmShares
+from emo2.video.arm_outline import with_rims
 from emo2.video.layer_masks import (
     CUT_SIDE,
     SURE,
@@ -55,6 +56,8 @@ _TARGET = 0.42
 """The share near which arm and trunk are told apart: an arm too thin shows more than one too wide."""
 _UNSURE = (0.25, 0.85)
 """Shares by the cutter between which an edge is looked for in the picture."""
+_NO_TRUNK = 0.3
+"""Share of trunk under which what is person is arm."""
 _NO_FINGER = 0.8
 """Share of wall, and of trunk, from which the cutter is believed between fingers too."""
 _FOREARM = 0.42
@@ -169,6 +172,7 @@ def arm_of(
     """An arm's mask made whole: what the person shows of it beside the trunk, and of the cut what is no trunk."""
     if shares is not None:
         arm = _by_shares(image, limb, cut, shares)
+        arm = with_rims(image, arm, limb, person & (shares[1] < _NO_TRUNK))
         skin = hand_by_skin(portrait, limb.side)
         return (arm if skin is None else arm | skin).astype(np.float32)
     if portrait.body_masks is None:
