@@ -134,6 +134,12 @@ def test_nothing_but_the_eye_and_the_skin_around_it_changes(
     assert columns.min() > MIDDLES[0][0] - WIDTH
 
 
+def test_an_eye_that_a_flow_has_smeared_is_left_alone(eyelids: Eyelids) -> None:
+    grid = np.stack(np.meshgrid(*(np.arange(SIDE, dtype=np.float32),) * 2), -1)
+    flow = np.float32(MIDDLES[0]) - grid  # every pixel fetches one place
+    assert eyelids.follow(grid, flow, np.ones(2, np.float32)) == ()
+
+
 def test_eyes_that_are_shut_already_are_left_to_the_networks() -> None:
     assert Eyelids.build(face(height=2.0)) is None
 

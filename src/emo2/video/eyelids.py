@@ -42,6 +42,8 @@ LEAST = 0.02
 """Closure under which an eye stays as it is."""
 REACH = (1.0, 0.85)
 """What a lid moves, across and down from the eye's middle, in its widths."""
+LEAST_SIZE = 0.1
+"""Pixels of the photo that one of the frame shows, under which an eye is smeared, and left alone."""
 STEP = 8
 """Pixels between places where an eye is looked for in a frame."""
 
@@ -188,6 +190,8 @@ def _found(
     # How the eye lies in the frame: the linear part of the spots over the box.
     place = here.reshape(-1, 2) - here.mean((0, 1))
     turn = np.linalg.lstsq(place, spots.reshape(-1, 2) - spots.mean((0, 1)), rcond=None)[0].T
+    if np.linalg.det(turn) * lid.eye.unit**2 < LEAST_SIZE:
+        return None
     down = np.linalg.inv(turn)[:, 1].astype(np.float32)
     return Closing(lid=lid, closure=closure, rows=y, columns=x, spots=spots, down=down)
 
