@@ -7,7 +7,8 @@ The photo is looked at by the portrait finder alone (`--oracle`: told the true p
 of wrist, hand and fingers, of elbows only where it says so.  First table: where films fetch arms from that the photo shows,
 against where they were, as a share of the error of a photo that does not move: pixel by pixel, and on the grid of stage 2's
 latents; poses held back to a film's limits ("film"), and as they come ("free").
-Second table, as they come: the photo itself, layers moved by the skeleton, layers moved by the hand's mesh where one fits.
+Second table, as they come: the photo itself, layers moved by the skeleton, layers moved by the hand's mesh where one fits,
+and pixels fetched by the true flow, which is as far as fetching goes (its points are the photo's).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy import ndarray
@@ -108,7 +110,7 @@ def main() -> None:
     )
     print("|---|--:|--:|--:|--:|")
     for kind in ("all", "with a mesh", "with a mesh, turned or bent"):
-        for way in ("photo", "skeleton", "mesh"):
+        for way in ("photo", "skeleton", "mesh", "true flow"):
             rows = [table[f"{kind} {way} {name}"] for name in ("visible", "box", "points")]
             if rows[0]:
                 visible, box, points = np.mean(rows[0]), np.mean(rows[1]), np.median(rows[2])
@@ -305,6 +307,7 @@ def measure(
     for way, layers in ways.items():
         films[way] = photo.copy()
         layers.lay(films[way], None, poses)
+    films["true flow"] = fetched(photo, shot["flow"][frame].astype(np.float32))
     for arm in ways["mesh"].arms:
         side = arm.limb.side
         turned = float(np.linalg.norm(poses[side, [2, 6, 7]])) + float(
@@ -327,7 +330,7 @@ def measure(
         box[max(ys.min() - 4, 0) : ys.max() + 5, max(xs.min() - 4, 0) : xs.max() + 5] = True
         for way, film in films.items():
             skeleton = next((a for a in ways["skeleton"].arms if a.limb.side == side), None)
-            mover = {"photo": None, "skeleton": skeleton, "mesh": arm}[way]
+            mover = {"skeleton": skeleton, "mesh": arm}.get(way)
             off = np.linalg.norm(
                 carried(mover, points[0, :, :2] * SIZE, poses[side]) - points[frame, :, :2] * SIZE,
                 axis=1,
@@ -336,6 +339,13 @@ def measure(
                 table[f"{kind} {way} visible"].append(psnr(film, truth, hand & shot["seen"][frame]))
                 table[f"{kind} {way} box"].append(psnr(film, truth, box))
                 table[f"{kind} {way} points"].append(100 * float(np.median(off)) / SIZE)
+
+
+def fetched(photo: ndarray, flow: ndarray) -> ndarray:
+    """The photo where it truly came from: what fetching alone can reach where light does not change."""
+    places = np.stack(np.meshgrid(*(np.arange(SIZE, dtype=np.float32),) * 2), -1) + flow
+    x, y = (np.ascontiguousarray(places[..., k]) for k in (0, 1))
+    return cv2.remap(photo, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def carried(arm: Arm | None, points: ndarray, pose: ndarray) -> ndarray:
