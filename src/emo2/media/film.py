@@ -260,7 +260,7 @@ def _encode(pixels: np.ndarray, fps: float) -> bytes:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame = frame.reformat(
                 format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG",
-                interpolation="AREA",
+                interpolation="AREA", threads=1,  # of one picture: cheaper than several
             )  # fmt: skip
             frame.pts = index
             frame.time_base = 1 / rate
