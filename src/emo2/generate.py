@@ -20,7 +20,7 @@ from emo2.framing import reframe
 from emo2.hands import load_motion, resample
 from emo2.hands import save as save_motion
 from emo2.hands.preview import render_preview
-from emo2.motion.feeling import Feeling, felt
+from emo2.motion.feeling import felt
 from emo2.pipeline import Models, Options
 from emo2.portrait import find
 from emo2.reel import Reel, join
@@ -190,7 +190,7 @@ def make_motion(job: MotionJob) -> Iterator[Event]:
     speech = media.read_voice(job.voice)
     config, stage_1 = pipeline.load_stage_1(job.preset)
     pipeline.style_of(config.motion, job.options)
-    feeling = Feeling.of(job.emotion or "neutral")
+    feeling = job.options.feeling
     yield Event(kind="progress", stage="speech", total=1)
     with torch.inference_mode():
         features, again = pipeline.hear(stage_1.speech, speech, config.fps)

@@ -60,6 +60,11 @@ class Options:
     steps: int | None = None
     """Diffusion steps of stage 2; None: the preset's."""
 
+    @property
+    def feeling(self) -> Feeling:
+        """What `emotion` says; a `UserError` where there is no such."""
+        return Feeling.of(self.emotion or "neutral")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
@@ -172,7 +177,7 @@ def plan(
 
     `entering`: hands (left, right) that the portrait does not show and that may come into the picture.
     """
-    feeling = Feeling.of(options.emotion or "neutral")
+    feeling = options.feeling
     windows = stage.windows(
         features,
         start=None if portrait is None else pose_of(portrait, fps=stage.fps, entering=entering),
@@ -238,7 +243,7 @@ def feeling_of(models: Models, options: Options) -> Feeling | None:
             f"an emotion ({options.emotion}) moves a face's actions, which this preset does not take; "
             "leave it out, or take the compact preset"
         )
-    return Feeling.of(options.emotion)
+    return options.feeling
 
 
 def style_of(config: MotionConfig, options: Options) -> str:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from emo2.video.disks import disk, grown
 from emo2.video.layer_masks import Limb, draw_hull, pixel_grid
 
 _NEAR = 0.12
@@ -63,14 +64,9 @@ def without_wall(
     pieces = cv2.morphologyEx(is_wall.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     left = arm & ~((cv2.dilate(pieces, kernel) > 0) & mixed)
     # What is thinner than this beside a wall that went is its last crumbs.
-    solid = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, _round(_CRUMB * unit))
-    beside = cv2.dilate(pieces, _round(2.0 * _CRUMB * unit)) > 0
+    solid = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, disk(_CRUMB * unit))
+    beside = grown(pieces > 0, 2.0 * _CRUMB * unit)
     return left & ((solid > 0) | ~(doubted & beside))
-
-
-def _round(radius: float) -> np.ndarray:
-    side = 2 * max(1, round(radius)) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
 def with_rims(
@@ -86,16 +82,16 @@ def with_rims(
     unit, solid = limb.unit, arm.astype(np.uint8)
     hand = np.zeros_like(solid)
     draw_hull(hand, limb, 1)
-    beside = cv2.dilate(solid, _round(_RIMS * unit)) > 0
-    beside &= may_be & ~arm & (cv2.dilate(hand, _round(_FINGERS * unit)) == 0)
-    around = cv2.dilate(beside.astype(np.uint8), _round(_AROUND * unit)) > 0
-    own = _samples(image, (cv2.erode(solid, _round(0.01 * unit)) > 0) & around)
+    beside = grown(arm, _RIMS * unit)
+    beside &= may_be & ~arm & ~grown(hand > 0, _FINGERS * unit)
+    around = grown(beside, _AROUND * unit)
+    own = _samples(image, (cv2.erode(solid, disk(0.01 * unit)) > 0) & around)
     if len(own) == 0 or not beside.any():
         return arm
     rims = np.zeros_like(arm)
     rims[beside] = _off(image[beside], own) < _OWN
-    grown = cv2.morphologyEx((arm | rims).astype(np.uint8), cv2.MORPH_OPEN, _round(0.01 * unit))
-    _, labels = cv2.connectedComponents(((grown > 0) | arm).astype(np.uint8), connectivity=4)
+    whole = cv2.morphologyEx((arm | rims).astype(np.uint8), cv2.MORPH_OPEN, disk(0.01 * unit))
+    _, labels = cv2.connectedComponents(((whole > 0) | arm).astype(np.uint8), connectivity=4)
     held = np.bincount(labels[arm], minlength=int(labels.max()) + 1) > 0
     held[0] = False
     return held[np.asarray(labels, np.intp)]

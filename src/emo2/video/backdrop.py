@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from emo2.signals import Portrait
+from emo2.video.disks import disk
 from emo2.video.hair_finding import find_locks
 from emo2.video.hanging_hair import Lock
 from emo2.video.head_edge import Edge, HeadEdge, moved
@@ -202,5 +203,4 @@ def _without(
 
 
 def _grown(mask: Float32[np.ndarray, "h w"], radius: float) -> Float32[np.ndarray, "h w"]:
-    side = 2 * max(round(radius), 1) + 1
-    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    return cv2.dilate(mask, disk(radius))

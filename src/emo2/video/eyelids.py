@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from emo2.portrait.eyes import Eye, find_eyes
 from emo2.signals import FACE_ACTIONS, Portrait
+from emo2.video.disks import disk
 
 BLINKS = [FACE_ACTIONS.index(f"eyeBlink{side}") for side in ("Right", "Left")]
 """The actions of the eyes on the left and on the right of the picture."""
@@ -121,7 +122,7 @@ class Closing:
         share = (down - top) / np.maximum(self._at(self.lid.roots) + fall - top, 1e-3)
         share = share.clip(0.0, 1.0)
         moves = -(fall * share * share * (2.0 - share))[..., None] * self.down
-        bare = cv2.morphologyEx(part, cv2.MORPH_CLOSE, _round(LASH_HAIR * pixels))
+        bare = cv2.morphologyEx(part, cv2.MORPH_CLOSE, disk(LASH_HAIR * pixels))
         bare = cv2.GaussianBlur(bare, (0, 0), 0.4 * max(LASH_HAIR * pixels, 1.0))
         clean = np.minimum(3.0 * share, 1.0) * np.minimum(2.0 * self._at(self.lid.bow), 1.0)
         clean = np.where(share < 1.0, self.closure * clean, 0.0)[..., None].astype(np.float32)
@@ -135,7 +136,7 @@ class Closing:
     def _crease(self, part: np.ndarray, near: np.ndarray, pixels: float) -> None:
         """The line where lids touch; no white of the eye stays there: light lines that are narrow go."""
         bow = self._at(self.lid.bow)
-        dark = cv2.morphologyEx(part, cv2.MORPH_OPEN, _round(GLINT * pixels))
+        dark = cv2.morphologyEx(part, cv2.MORPH_OPEN, disk(GLINT * pixels))
         part += (dark - part) * (np.minimum(3.0 * bow, 1.0) * near)[..., None]
         part -= (part + 1.0) * (CREASE * bow * near)[..., None]
 
@@ -171,7 +172,7 @@ class Eyelids:
         if not wanted:
             return ()
         coarse = grid[::STEP, ::STEP] + flow[::STEP, ::STEP]
-        found = (_found(lid, grid, flow, coarse, min(closure, 1.0)) for lid, closure in wanted)
+        found = (_found(lid, grid, flow, coarse, closure) for lid, closure in wanted)
         return tuple(closing for closing in found if closing is not None)
 
 
@@ -194,11 +195,6 @@ def _found(
         return None
     down = np.linalg.inv(turn)[:, 1].astype(np.float32)
     return Closing(lid=lid, closure=closure, rows=y, columns=x, spots=spots, down=down)
-
-
-def _round(width: float) -> np.ndarray:
-    size = max(round(width), 1)
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * size + 1, 2 * size + 1))
 
 
 def _fetched(part: np.ndarray, moves: np.ndarray) -> Float32[np.ndarray, "h w 3"]:

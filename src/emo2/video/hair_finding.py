@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from emo2.video.disks import disk, grown
+
 PIXELS = 80.0
 """Height of a face, in pixels, when hair is looked for."""
 CROWN, INSIDE = 0.38, 0.08
@@ -100,7 +102,7 @@ def find_locks(
     alike, doubtful = fits
     zone = alike & (down > np.where(matte > 0.5, FROM, LOOSE)) & (down < 1.0 + TO)
     zone &= np.abs(across) < ASIDE
-    near, other = _grown(matte > 0.5, NEARBY * unit), (matte > 0.5) & ~alike
+    near, other = grown(matte > 0.5, NEARBY * unit), (matte > 0.5) & ~alike
     found = []
     for side in (across < 0, across > 0):
         for piece in _pieces(zone & side, matte < 0.5, unit):
@@ -124,12 +126,12 @@ def _fits(
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32) * np.array(
         [LIGHT, 1, 1], np.float32
     )
-    crown = ~_grown(matte < 0.5, INSIDE * unit) & (down < -CROWN)
+    crown = ~grown(matte < 0.5, INSIDE * unit) & (down < -CROWN)
     cheeks, neck = (
         (down > top) & (down < bottom) & (aside < share * wide)
         for top, bottom, share in (CHEEKS, NECK)
     )
-    wall = ~_grown(matte > 0.05, BARE[0] * unit)
+    wall = ~grown(matte > 0.05, BARE[0] * unit)
     wall &= (down > -BARE[1]) & (down < 1.1) & (aside < BARE[2])
     wall &= (down < BESIDE[0]) | (aside > wide + BESIDE[1])
     if min(crown.sum(), cheeks.sum(), wall.sum()) < _FEW:
@@ -148,15 +150,15 @@ def _pieces(
     alike: Bool[np.ndarray, "r c"], free: Bool[np.ndarray, "r c"], unit: float
 ) -> list[Bool[np.ndarray, "r c"]]:
     """Separate pieces without crumbs and holes, threads of `THREADS` at most and only where `free`, the largest first."""
-    whole = cv2.morphologyEx(alike.astype(np.uint8), cv2.MORPH_CLOSE, _disk(0.03 * unit))
-    thick = cv2.morphologyEx(whole, cv2.MORPH_OPEN, _disk(0.02 * unit))
+    whole = cv2.morphologyEx(alike.astype(np.uint8), cv2.MORPH_CLOSE, disk(0.03 * unit))
+    thick = cv2.morphologyEx(whole, cv2.MORPH_OPEN, disk(0.02 * unit))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(thick, connectivity=4)
     order = sorted(range(1, count), key=lambda label: -stats[label, cv2.CC_STAT_AREA])
     least = WIDE * unit * (HANGS[1] - HANGS[0]) * unit
     found = []
     for label in order:
         if stats[label, cv2.CC_STAT_AREA] >= least:
-            near = (whole > 0) & free & _grown(labels == label, THREADS * unit)
+            near = (whole > 0) & free & grown(labels == label, THREADS * unit)
             near |= labels == label
             _, joined = cv2.connectedComponents(near.astype(np.uint8), connectivity=4)
             found.append(near & np.isin(joined, np.unique(joined[labels == label])))
@@ -183,15 +185,6 @@ def hangs(
     upper = piece & (down < 0.9)
     if (upper & head).any(1).sum() < JOINED * upper.any(1).sum():
         return False
-    outside = _grown(piece, BEYOND[1] * unit) & ~_grown(piece, BEYOND[0] * unit)
+    outside = grown(piece, BEYOND[1] * unit) & ~grown(piece, BEYOND[0] * unit)
     outside &= ~head & (down > FROM) & (down < 1.1)
     return bool(not outside.any() or doubtful[outside].mean() < DOUBT)
-
-
-def _grown(mask: Bool[np.ndarray, "r c"], radius: float) -> Bool[np.ndarray, "r c"]:
-    return cv2.dilate(mask.astype(np.uint8), _disk(radius)) > 0
-
-
-def _disk(radius: float) -> UInt8[np.ndarray, "k k"]:
-    side = 2 * max(round(radius), 1) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)).astype(np.uint8)

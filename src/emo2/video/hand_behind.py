@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from emo2.video import layer_paint
+from emo2.video.disks import disk
 from emo2.video.layer_cut import Plane, ease
 from emo2.video.layer_masks import (
     Limb,
@@ -143,9 +144,7 @@ def _held_by(
 
 def _grown(taken: Float32[np.ndarray, "h w"], reach: float) -> Float32[np.ndarray, "h w"]:
     """Surely what is taken, and so many pixels beside it."""
-    side = 2 * max(1, round(reach)) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    return ease(cv2.dilate(taken, kernel), 0.0, 0.6)
+    return ease(cv2.dilate(taken, disk(reach)), 0.0, 0.6)
 
 
 def _to_wrist(

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from emo2.video.disks import grown
 from emo2.video.head_edge import Box, Edge, moved
 from emo2.video.painted_out import painted_out
 
@@ -82,9 +83,9 @@ class Lock:
         behind = _carried_on(here, up, round(BEHIND[1] * tall), on_left)
         behind &= _closed(here | before, NEXT * tall) & ~here
         soft = SOFT * tall
-        seen = _grown(here | (behind & ~before), WISPS * tall)
+        seen = grown(here | (behind & ~before), WISPS * tall)
         shown = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), soft)
-        mixed = _grown(before, MIXED * tall)
+        mixed = grown(before, MIXED * tall)
         pure = here & ~mixed
         hair = painted_out(photo[box], ~(pure if pure.any() else here))
         colour = np.where((mixed | behind)[..., None], hair, photo[box]).astype(np.float32)
@@ -171,10 +172,4 @@ def _along_edges(
 
 
 def _closed(mask: Bool[np.ndarray, "h w"], radius: float) -> Bool[np.ndarray, "h w"]:
-    return ~_grown(~_grown(mask, radius), radius)
-
-
-def _grown(mask: Bool[np.ndarray, "h w"], radius: float) -> Bool[np.ndarray, "h w"]:
-    side = 2 * max(round(radius), 1) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    return cv2.dilate(mask.astype(np.uint8), kernel) > 0
+    return ~grown(~grown(mask, radius), radius)

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
+from emo2.video.disks import disk
+
 PIXELS = 80.0
 """Height of a face, in pixels, when the head's flow is carried."""
 NEAR = 0.08
@@ -89,9 +91,7 @@ class HeadEdge:
         x0, y0, x1, y1 = face
         tall = max(y1 - y0, 1.0)
         height, width = person.shape
-        side = 2 * max(round(RIM * tall / 2), 1) + 1
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-        inside = cv2.erode(person, kernel)
+        inside = cv2.erode(person, disk(RIM * tall / 2))
         rim = 1.0 - cv2.GaussianBlur(inside, (0, 0), RIM * tall / 4) * inside
         middle = (x0 + x1) / 2
         box = (

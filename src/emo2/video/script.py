@@ -103,8 +103,8 @@ class Script:
 
     def closures(self, first: int, stop: int) -> Sequence[Float32[np.ndarray, "2"] | None]:
         """How far eyes are closed in some frames, where lids do that: on the left and on the right of the picture."""
-        face = self.motion.between(first, stop).face
-        if not self.lids or face is None:
+        face = self.motion.between(first, stop).face if self.lids else None
+        if face is None:
             return [None] * (stop - first)
         return list(face[:, BLINKS].float().clamp(0.0, 1.0).cpu().numpy())
 
